@@ -1,0 +1,58 @@
+"""jann: a functional neural-network library for research in JAX."""
+
+from jann import layers, models
+from jann.core import (
+    Model,
+    Param,
+    ShapeError,
+    check,
+    combine,
+    count,
+    decay_mask,
+    flatten,
+    fold,
+    init,
+    partition,
+    shardings,
+    split,
+    stack,
+    stacked,
+    summary,
+    unflatten,
+    unstacked,
+)
+from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
+from jann.saving import from_json, load, save, to_json
+
+__all__ = [
+    "Model",
+    "Param",
+    "ShapeError",
+    "TapError",
+    "apply_blocks",
+    "check",
+    "combine",
+    "count",
+    "decay_mask",
+    "depth_keys",
+    "flatten",
+    "fold",
+    "from_json",
+    "init",
+    "layers",
+    "load",
+    "models",
+    "observe",
+    "partition",
+    "save",
+    "scope",
+    "shardings",
+    "split",
+    "stack",
+    "stacked",
+    "summary",
+    "tap",
+    "to_json",
+    "unflatten",
+    "unstacked",
+]

@@ -1,0 +1,5 @@
+"""Architectures, one a file."""
+
+from jann.models.mlp import MLP
+
+__all__ = ["MLP"]

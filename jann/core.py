@@ -1,0 +1,463 @@
+"""Parameters are declared once, models are values.
+
+A model's `spec()` is a tree (dicts, lists) with a `Param` at each leaf. Initial values, counts, checks, shardings and
+masks are derived from it, so shapes are written nowhere else.
+"""
+
+import dataclasses
+import functools
+import importlib
+import itertools
+import math
+import operator
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
+
+Tree = Any  # nested dicts and lists of arrays
+Spec = Any  # the same nesting with Param leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class Param:
+    """One array of a model: its logical axes with their sizes, how it starts, what it contracts.
+
+    axes:     names and sizes in order, e.g. `dict(embed=768, heads=12, head=64)`
+    init:     `init(key, shape, dtype) -> array`, such as those of `jax.nn.initializers`
+    into:     the axes that are summed over when the parameter meets its input; none for biases and norms
+    trained:  False for running statistics, which training carries beside the parameters
+    stacked:  set by `stack`: for each leading axis of equal blocks, how many path parts follow the block's index
+    """
+
+    axes: dict[str, int]
+    init: Callable = jax.nn.initializers.zeros
+    into: tuple[str, ...] = ()
+    trained: bool = True
+    stacked: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.axes.values())
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def fan_in(self) -> int:
+        """How many inputs each output sums over; 1 where nothing is contracted."""
+        return math.prod(self.axes[name] for name in self.into)
+
+
+class ShapeError(ValueError):
+    """An array does not fit a parameter. `array` is the parameter, from which the model finds its path."""
+
+    def __init__(self, message: str, array: Any = None):
+        super().__init__(message)
+        self.array = array
+
+
+# models
+
+
+@dataclass_transform(frozen_default=True)
+class Model:
+    """Base of all models: a frozen dataclass with `spec()` and `apply(params, *inputs, state=None, key=None)`.
+
+    Subclasses become dataclasses by being defined. Fields must be hashable (tuples, not lists), so that models compare
+    by value, serve as static arguments of `jax.jit`, and can be rebuilt from JSON.
+
+    - `init(key) -> params` draws the parameters of `spec()`
+    - `apply(params, *inputs, state=None, key=None) -> (output, state)`; without a key there is no noise
+    - `model(params, *inputs, ...)` is `apply` without the state
+    """
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        dataclasses.dataclass(frozen=True, repr=False)(cls)
+        cls.__init__ = _checking_fields(cls.__init__)
+        if "apply" in vars(cls):
+            cls.apply = _checking_params(cls.apply)
+
+    def spec(self) -> Spec:
+        raise NotImplementedError(f"{type(self).__name__} must define spec(): a tree of Param")
+
+    def apply(self, params: Tree, *inputs, state=None, key=None) -> tuple[Any, Any]:
+        raise NotImplementedError(f"{type(self).__name__} must define apply(params, *inputs, state=None, key=None)")
+
+    def init(self, key: jax.Array) -> Tree:
+        """key -> parameters. Each leaf's key is folded from its path, so that a leaf does not depend on the others."""
+        return init(self.spec(), key)
+
+    def __call__(self, params: Tree, *inputs, **options):
+        return self.apply(params, *inputs, **options)[0]
+
+    def __repr__(self):
+        def shown(field):
+            value = getattr(self, field.name)
+            return f"{field.name}={_repr(value)}"
+
+        fields = [f for f in dataclasses.fields(self) if not _is_default(f, getattr(self, f.name))]
+        return f"{type(self).__name__}({', '.join(map(shown, fields))})"
+
+
+def _is_default(field: dataclasses.Field, value: Any) -> bool:
+    return field.default is not dataclasses.MISSING and value == field.default
+
+
+def _repr(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_repr, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, type) or (callable(value) and not isinstance(value, Model)):
+        module, name = function_name(value)
+        return f"{module}.{name}"
+    return repr(value)
+
+
+PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")  # functions found here have a private __module__
+
+
+def function_name(function: Callable) -> tuple[str, str]:
+    """A function or class -> (module, name) under which it is imported, preferring JAX's public modules."""
+    name = getattr(function, "__qualname__", getattr(function, "__name__", None))
+    for module in PUBLIC:
+        if name and getattr(importlib.import_module(module), name, None) is function:
+            return module, name
+    return getattr(function, "__module__", type(function).__module__), name or repr(function)
+
+
+def _checking_fields(construct: Callable) -> Callable:
+    @functools.wraps(construct)
+    def checked(self, *args, **kwargs):
+        construct(self, *args, **kwargs)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            try:
+                hash(value)
+            except TypeError:
+                where = f"{type(self).__name__}.{field.name}"
+                mend = f"write the tuple {tuple(value)!r}" if isinstance(value, list) else "arrays belong in params"
+                raise TypeError(
+                    f"{where} must be hashable, got {type(value).__name__} {_short(value)}: {mend}"
+                ) from None
+
+    return checked
+
+
+def _checking_params(apply: Callable) -> Callable:
+    @functools.wraps(apply)
+    def checked(self, params, *inputs, **options):
+        check(self, params)
+        try:
+            return apply(self, params, *inputs, **options)
+        except ShapeError as error:
+            path = next((p for p, leaf in flatten(params).items() if leaf is error.array), None)
+            if path is None:
+                raise
+            raise ShapeError(f"{type(self).__name__}, parameter {path}: {error}") from None
+
+    return checked
+
+
+def _short(value: Any, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+@functools.lru_cache(maxsize=512)
+def _spec_of(model: Model) -> Spec:
+    return model.spec()
+
+
+def _as_spec(model_or_spec: Model | Spec) -> Spec:
+    return _spec_of(model_or_spec) if isinstance(model_or_spec, Model) else model_or_spec
+
+
+# trees and paths
+
+
+def is_param(node: Any) -> bool:
+    return isinstance(node, Param)
+
+
+def path_name(path: tuple) -> str:
+    """JAX key path -> "blocks/0/weight"."""
+    return keystr(path, simple=True, separator="/")
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """Nested dicts and lists -> {"blocks/0/weight": leaf, ...}, in the order in which they were written."""
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            children = node.items()
+        elif isinstance(node, (list, tuple)):
+            children = enumerate(node)
+        else:
+            return {} if node is None else {"/".join(path): node}
+        return {name: leaf for k, child in children for name, leaf in walk(child, (*path, str(k))).items()}
+
+    return walk(tree, ())
+
+
+def unflatten(flat: dict[str, Any]) -> Tree:
+    """{"blocks/0/weight": leaf, ...} -> nested dicts, with a list wherever the names are 0, 1, 2, ...
+
+    Inverse of `flatten` for trees without empty containers.
+    """
+    if "" in flat:
+        return flat[""]
+    children: dict[str, dict] = {}
+    for path, leaf in flat.items():
+        head, _, rest = path.partition("/")
+        children.setdefault(head, {})[rest] = leaf
+    nested = {name: unflatten(below) for name, below in children.items()}
+    if nested and set(nested) == {str(i) for i in range(len(nested))}:
+        return [nested[str(i)] for i in range(len(nested))]
+    return nested
+
+
+def partition(tree: Tree, chosen: str | Callable[[str, Any], bool]) -> tuple[Tree, Tree]:
+    """tree -> (chosen leaves, the other leaves), both with the tree's containers; `combine` puts them together.
+
+    `chosen` is a regular expression searched in the path ("blocks/.*/bias") or a function of (path, leaf). A leaf that
+    goes to the other side is missing from its dict (None in a list).
+
+    Raises ValueError if the expression matches nothing.
+    """
+    if isinstance(chosen, str):
+        pattern = re.compile(chosen)
+        if not any(pattern.search(path) for path in flatten(tree)):
+            raise ValueError(f"no parameter path matches {chosen!r}; the paths are: {', '.join(flatten(tree))}")
+
+        def choose(path, leaf):
+            return bool(pattern.search(path))
+    else:
+        choose = chosen
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            sides = {name: walk(child, (*path, str(name))) for name, child in node.items()}
+            return tuple({k: s[i] for k, s in sides.items() if s[i] is not None} for i in (0, 1))
+        if isinstance(node, (list, tuple)):
+            sides = [walk(child, (*path, str(i))) for i, child in enumerate(node)]
+            return [s[0] for s in sides], [s[1] for s in sides]
+        return (node, None) if choose("/".join(path), node) else (None, node)
+
+    return walk(tree, ())
+
+
+def combine(*trees: Tree) -> Tree:
+    """Puts together what `partition` took apart; where two trees hold the same leaf, the later one wins."""
+
+    def join(a, b):
+        if isinstance(a, dict) and isinstance(b, dict):
+            return {name: join(a.get(name), b.get(name)) for name in {**a, **b}}
+        if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+            return [join(x, y) for x, y in itertools.zip_longest(a, b)]
+        return a if b is None else b
+
+    return functools.reduce(join, trees)
+
+
+# derived from the spec
+
+
+def fold(key: jax.Array | None, name: str) -> jax.Array | None:
+    """A key for `name`, folded (not split), so that other names do not change it. No key gives no key."""
+    return None if key is None else jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def init(spec: Spec, key: jax.Array) -> Tree:
+    """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
+
+    def draw(path, param):
+        if not param.stacked:
+            return param.init(fold(key, path_name(path)), param.shape, jnp.float32)
+        depth = len(param.stacked)
+        outer, inner = param.shape[:depth], param.shape[depth:]
+        hashes = [zlib.crc32(name.encode()) for name in _block_names(path_name(path), param.stacked, outer)]
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(hashes, np.uint32))
+        blocks = jax.vmap(lambda k: param.init(k, inner, jnp.float32))(keys)
+        return blocks.reshape(param.shape)
+
+    return tree_map_with_path(draw, spec, is_leaf=is_param)
+
+
+def _block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
+    """The paths that the blocks of a stacked parameter would have as a list, so that both forms start the same."""
+    for index in itertools.product(*map(range, sizes)):
+        parts = path.split("/")
+        for below, i in zip(stacked, index, strict=True):
+            parts.insert(len(parts) - below, str(i))
+        yield "/".join(parts)
+
+
+def stack(block: Spec, **axis: int) -> Spec:
+    """Declares `n` equal blocks as one: `stack(block, layers=12)` puts an axis `layers` before every Param's axes."""
+    ((name, n),) = axis.items()
+
+    def leaf(path, param):
+        if name in param.axes:
+            raise ValueError(f"axis {name!r} is already in {path_name(path)}: give the outer stack another name")
+        return dataclasses.replace(param, axes={name: n, **param.axes}, stacked=(len(path), *param.stacked))
+
+    return tree_map_with_path(leaf, block, is_leaf=is_param)
+
+
+def stacked(blocks: list[Tree]) -> Tree:
+    """A list of equal blocks -> one tree with a leading axis: the form that is scanned."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+
+
+def unstacked(blocks: Tree) -> list[Tree]:
+    """One tree with a leading axis -> the list of blocks: the form that is unrolled."""
+    n = jax.tree.leaves(blocks)[0].shape[0]
+    return [jax.tree.map(operator.itemgetter(i), blocks) for i in range(n)]
+
+
+def _unstacked_spec(spec: Spec) -> list[Spec] | None:
+    """The list form of a spec made by `stack`; None for any other spec."""
+    leaves = tree_flatten_with_path(spec, is_leaf=is_param)[0]
+    if not leaves or any(param.stacked[:1] != (len(path),) for path, param in leaves):
+        return None
+
+    def block(param):
+        return dataclasses.replace(param, axes=dict(list(param.axes.items())[1:]), stacked=param.stacked[1:])
+
+    return [jax.tree.map(block, spec, is_leaf=is_param)] * leaves[0][1].shape[0]
+
+
+def check(model_or_spec: Model | Spec, params: Tree) -> None:
+    """Raises ShapeError listing every parameter that is missing, unexpected or of another shape than declared.
+
+    Leaves that are not trained may be absent (training passes the trained ones). Equal blocks may come stacked or as a
+    list. Anything with a `shape` counts as an array, so low-rank and quantised kernels answer with their logical one.
+    """
+    problems: list[str] = []
+
+    def walk(want, got, path):
+        name = "/".join(path) or "params"
+        if is_param(want):
+            if isinstance(got, (dict, list, tuple)) or not hasattr(got, "shape"):
+                problems.append(f"{name}: wanted {_axes(want)}, got {type(got).__name__}")
+            elif tuple(got.shape) != want.shape:
+                problems.append(f"{name}: wanted {_axes(want)}, got {list(got.shape)}")
+        elif isinstance(want, dict) and isinstance(got, (list, tuple)) and (blocks := _unstacked_spec(want)):
+            walk(blocks, got, path)
+        elif isinstance(want, list) and isinstance(got, dict) and want:
+            walk(stack(want[0], layers=len(want)), got, path)
+        elif isinstance(want, dict):
+            if not isinstance(got, dict):
+                problems.append(f"{name}: wanted a dict with {', '.join(want)}, got {type(got).__name__}")
+                return
+            for child in want:
+                if child in got:
+                    walk(want[child], got[child], (*path, child))
+                else:
+                    missing(want[child], (*path, child))
+            problems.extend(f"{'/'.join((*path, str(child)))}: unexpected" for child in got if child not in want)
+        else:
+            if not isinstance(got, (list, tuple)) or len(got) != len(want):
+                size = len(got) if isinstance(got, (list, tuple)) else type(got).__name__
+                problems.append(f"{name}: wanted a list of {len(want)}, got {size}")
+                return
+            for i, (w, g) in enumerate(zip(want, got, strict=True)):
+                walk(w, g, (*path, str(i)))
+
+    def missing(want, path):
+        for below, param in tree_flatten_with_path(want, is_leaf=is_param)[0]:
+            if param.trained:
+                name = "/".join(path) + ("/" + path_name(below) if below else "")
+                problems.append(f"{name}: missing, wanted {_axes(param)}")
+
+    walk(_as_spec(model_or_spec), params, ())
+    if problems:
+        owner = repr(model_or_spec) if isinstance(model_or_spec, Model) else "the spec"
+        more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
+        lines = "\n  ".join(problems[:20]) + more
+        raise ShapeError(f"parameters do not fit {owner}:\n  {lines}\nmodel.init(key) makes parameters that fit")
+
+
+def _axes(param: Param) -> str:
+    return "[" + ", ".join(f"{name}={size}" for name, size in param.axes.items()) + "]"
+
+
+def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
+    """params -> (what is trained, running statistics). Training takes the first, `combine` gives both back."""
+    untrained = {path for path, param in flatten(_as_spec(model)).items() if not param.trained}
+    return partition(params, lambda path, leaf: path not in untrained)
+
+
+def decay_mask(model: Model) -> Callable[[Tree], Tree]:
+    """The `mask` of Optax's weight decay: True where a parameter contracts its input, so not for biases and norms.
+
+    `optax.adamw(1e-3, mask=jann.decay_mask(model))`; it fits all parameters, the trained ones, or any part of them.
+    """
+    contracting = {path for path, param in flatten(_as_spec(model)).items() if param.into}
+    return lambda params: tree_map_with_path(lambda path, leaf: path_name(path) in contracting, params)
+
+
+def count(model_or_params: Model | Tree) -> int:
+    """How many numbers the parameters hold."""
+    tree = _as_spec(model_or_params) if isinstance(model_or_params, Model) else model_or_params
+    return sum(leaf.size for leaf in flatten(tree).values())
+
+
+def shardings(model_or_spec: Model | Spec, mesh: Mesh, rules: dict[str, str | tuple[str, ...]]) -> Tree:
+    """A NamedSharding for each parameter: `rules` maps logical axes to mesh axes, `{"embed": "data"}`.
+
+    An axis that its mesh axes do not divide is replicated, with a warning that names it.
+    """
+
+    def leaf(path, param):
+        used: set[str] = set()
+        parts = []
+        for name, size in param.axes.items():
+            wanted = rules.get(name, ())
+            wanted = tuple(m for m in ((wanted,) if isinstance(wanted, str) else wanted) if m not in used)
+            if wanted and size % math.prod(mesh.shape[m] for m in wanted):
+                warnings.warn(
+                    f"{path_name(path)}: {name}={size} is not divisible over {wanted}, so it is replicated",
+                    stacklevel=3,
+                )
+                wanted = ()
+            used.update(wanted)
+            parts.append(wanted[0] if len(wanted) == 1 else wanted or None)
+        return NamedSharding(mesh, PartitionSpec(*parts))
+
+    return tree_map_with_path(leaf, _as_spec(model_or_spec), is_leaf=is_param)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Summary:
+    """What `summary` returns; prints as a table."""
+
+    title: str
+    rows: tuple[tuple[str, str, int, bool], ...]
+
+    def __repr__(self):
+        total, trained = sum(r[2] for r in self.rows), sum(r[2] for r in self.rows if r[3])
+        counts = [(path, axes, f"{n:,}" if t else f"{n:,} *") for path, axes, n, t in self.rows]
+        body = [("path", "axes", "parameters"), *counts]
+        widths = [max(len(row[i]) for row in body) for i in range(3)]
+        lines = [f"{p:<{widths[0]}}  {a:<{widths[1]}}  {n:>{widths[2]}}" for p, a, n in body]
+        rule = "-" * len(lines[0])
+        closing = f"{total:,} parameters, {4 * total / 2**20:.2f} MiB in float32"
+        if trained != total:
+            closing += f"; {trained:,} trained, * running statistics"
+        return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, closing])
+
+
+def summary(model: Model) -> Summary:
+    """A table of the model's parameters: path, axes with sizes, how many. Nothing is allocated."""
+    rows = tuple((path, _axes(p)[1:-1], p.size, p.trained) for path, p in flatten(_as_spec(model)).items())
+    return Summary(repr(model), rows)

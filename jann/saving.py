@@ -1,0 +1,152 @@
+"""Models as files: a description in JSON, parameters in safetensors, and both read back."""
+
+import dataclasses
+import functools
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jann.core import Model, Tree, check, combine, flatten, function_name, split, unflatten
+
+MODEL, WEIGHTS = "model.json", "model.safetensors"
+
+
+def save(folder: str | Path, model: Model, params: Tree) -> None:
+    """Writes `model.json` and `model.safetensors`, from which `load` rebuilds both; replaces what is there at once.
+
+    Tensors are named by path ("layers/0/weight"). Raises ShapeError if the parameters do not fit the model, TypeError
+    naming a field of the model that cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    check(model, params)
+    description = json.dumps(to_json(model), indent=2)
+    arrays = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in ((WEIGHTS, to_bytes(arrays)), (MODEL, description.encode())):
+        partial = folder / f".{name}.partial"
+        partial.write_bytes(data)
+        partial.replace(folder / name)
+
+
+def load(folder: str | Path) -> tuple[Model, Tree]:
+    """A folder written by `save`, or a run folder of `fit` -> (model, params).
+
+    A run folder without `model.safetensors` (an unfinished run) gives the parameters of its last checkpoint.
+
+    Raises FileNotFoundError if there is no model, ValueError naming a truncated file, ShapeError if the parameters do
+    not fit the described model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    if not (folder / MODEL).exists():
+        raise FileNotFoundError(f"{folder} holds no {MODEL}: give a folder written by jann.save or jann.fit(model=...)")
+    try:
+        description = json.loads((folder / MODEL).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / MODEL} is not whole JSON ({error}): restore it or save the model again") from None
+    model = from_json(description)
+    if (folder / WEIGHTS).exists():
+        try:
+            with safe_open(folder / WEIGHTS, framework="numpy") as file:
+                params = unflatten({name: jnp.asarray(file.get_tensor(name)) for name in file.keys()})
+        except SafetensorError as error:
+            raise ValueError(
+                f"{folder / WEIGHTS} is damaged or truncated ({error}): copy or save it again"
+            ) from None
+    else:
+        params = _from_checkpoint(folder, model)
+    check(model, params)
+    return model, params
+
+
+def _from_checkpoint(folder: Path, model: Model) -> Tree:
+    from jann.training.checkpoint import Checkpoints
+
+    trained, statistics = split(model, jax.eval_shape(model.init, jax.random.key(0)))
+    with Checkpoints(folder) as checkpoints:
+        params = checkpoints.restore_part("params", trained)
+        if flatten(statistics):
+            params = combine(params, checkpoints.restore_part("extra/statistics/value", statistics))
+    return params
+
+
+def to_json(model: Model) -> dict:
+    """Model -> {"model": "module:Class", "fields": {...}} of plain JSON values; `from_json` rebuilds it.
+
+    Raises TypeError naming the field that cannot be written: a lambda, a partial, an array.
+    """
+
+    def encode(value, where):
+        if isinstance(value, Model):
+            return to_json(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, tuple):
+            return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        if isinstance(value, (np.dtype, type)) and not isinstance(value, types.FunctionType):
+            try:
+                return {"dtype": jnp.dtype(value).name}
+            except TypeError:
+                pass
+        if callable(value):
+            module, name = function_name(value)
+            if _found(module, name) is value:
+                return {"function": f"{module}:{name}"}
+            raise TypeError(f"{where} is {repr(value)}, which cannot be saved: define it as a function in a module")
+        kind = type(value).__name__
+        raise TypeError(f"{where} is a {kind}, which cannot be saved: use numbers, names, functions, models, tuples")
+
+    cls = type(model)
+    fields = {f.name: encode(getattr(model, f.name), f"{cls.__name__}.{f.name}") for f in dataclasses.fields(model)}
+    return {"model": f"{cls.__module__}:{cls.__qualname__}", "fields": fields}
+
+
+def from_json(description: dict) -> Model:
+    """{"model": "module:Class", "fields": {...}} -> the model.
+
+    Raises ValueError naming the class or function that cannot be imported, or a field that the class lacks.
+    """
+
+    def decode(value):
+        if isinstance(value, list):
+            return tuple(map(decode, value))
+        if isinstance(value, dict) and "model" in value:
+            return from_json(value)
+        if isinstance(value, dict) and "function" in value:
+            module, _, name = value["function"].partition(":")
+            return _imported(module, name)
+        if isinstance(value, dict) and "dtype" in value:
+            return jnp.dtype(value["dtype"])
+        return value
+
+    module, _, name = description["model"].partition(":")
+    cls = _imported(module, name)
+    if not (isinstance(cls, type) and issubclass(cls, Model)):
+        raise ValueError(f"{module}:{name} is not a jann model")
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(description["fields"]) - known)
+    if unknown:
+        raise ValueError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    return cls(**{field: decode(value) for field, value in description["fields"].items()})
+
+
+def _found(module: str, name: str) -> Any:
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return None
+
+
+def _imported(module: str, name: str) -> Any:
+    found = _found(module, name)
+    if found is None:
+        raise ValueError(f"cannot import {name} from {module}: import or define it first, or fix the saved model.json")
+    return found

@@ -1,0 +1,39 @@
+"""What every test starts from: strict JAX, an own cache for compiled programs, data and goldens where they are set."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+CACHE = Path(tempfile.gettempdir()) / f"jann-test-cache-{os.getuid()}"
+
+jax.config.update("jax_debug_nans", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(0)
+
+
+def _folder(variable: str, what: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} is not set: it names the folder of {what}")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """The folder of golden models."""
+    return _folder("JANN_GOLDENS", "golden models")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real datasets."""
+    return _folder("JANN_DATA", "datasets")
