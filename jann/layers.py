@@ -39,7 +39,7 @@ def linear(p: Tree, x: jax.Array) -> jax.Array:
             f"a weight of shape {list(weight.shape)} takes inputs[..., {weight.shape[0]}], got {list(x.shape)}", weight
         )
     y = x @ weight.astype(x.dtype)
-    return y + p["bias"].astype(x.dtype) if "bias" in p else y
+    return y + _along(p["bias"], y) if "bias" in p else y
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
@@ -116,7 +116,7 @@ def conv(
         feature_group_count=groups,
     )
     y = y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
-    return y + p["bias"].astype(x.dtype) if "bias" in p else y
+    return y + _along(p["bias"], y) if "bias" in p else y
 
 
 def conv_transpose(
@@ -153,7 +153,7 @@ def conv_transpose(
         dimension_numbers=_channels_last(dims),
     )
     y = y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
-    return y + p["bias"].astype(x.dtype) if "bias" in p else y
+    return y + _along(p["bias"], y) if "bias" in p else y
 
 
 def max_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") -> jax.Array:
@@ -167,7 +167,8 @@ def max_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") 
 def average_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") -> jax.Array:
     """x[..., *space, channels] -> the mean of each window, [..., *space', channels]; padded places do not count."""
     total = _pool(x.astype(_wide(x)), window, stride, padding, 0.0, lax.add)
-    n = _pool(jnp.ones(x.shape[-len(window) - 1 : -1] + (1,), total.dtype), window, stride, padding, 0.0, lax.add)
+    places = jnp.ones((1,) * (x.ndim - len(window) - 1) + x.shape[-len(window) - 1 : -1] + (1,), total.dtype)
+    n = _pool(places, window, stride, padding, 0.0, lax.add)
     return (total / n).astype(x.dtype)
 
 
@@ -296,10 +297,10 @@ def batch_norm(p: Tree, x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array,
                 "parameters with the running mean and variance (jann.combine)"
             )
         mean = wide.mean(axes)
-        variance = jnp.square(wide - mean).mean(axes)
+        variance = jnp.square(wide - _along(mean, wide)).mean(axes)
         statistics = {"mean": mean, "variance": variance * (n / (n - 1))}
         statistics = jax.tree.map(lax.stop_gradient, statistics)
-    y = (wide - mean.astype(wide.dtype)) * lax.rsqrt(variance.astype(wide.dtype) + epsilon)
+    y = (wide - _along(mean, wide)) * lax.rsqrt(_along(variance, wide) + epsilon)
     return _scaled(p, y, x), statistics
 
 
@@ -312,8 +313,13 @@ def _features(p: Tree, x: jax.Array) -> jax.Array:
 
 
 def _scaled(p: Tree, y: jax.Array, x: jax.Array) -> jax.Array:
-    y = y * p["scale"].astype(y.dtype)
-    return (y + p["bias"].astype(y.dtype) if "bias" in p else y).astype(x.dtype)
+    y = y * _along(p["scale"], y)
+    return (y + _along(p["bias"], y) if "bias" in p else y).astype(x.dtype)
+
+
+def _along(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """vector[features] -> [1, ..., 1, features] in x's dtype and rank."""
+    return lax.broadcast_to_rank(vector.astype(x.dtype), x.ndim)
 
 
 def _wide(x: jax.Array) -> Any:

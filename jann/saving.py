@@ -91,7 +91,7 @@ def to_json(model: Model) -> dict:
             return value
         if isinstance(value, tuple):
             return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        if isinstance(value, (np.dtype, type)) and not isinstance(value, types.FunctionType):
+        if isinstance(value, (np.dtype, type)):
             try:
                 return {"dtype": jnp.dtype(value).name}
             except TypeError:
