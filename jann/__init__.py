@@ -1,4 +1,15 @@
-"""jann: a functional neural-network library for research in JAX."""
+"""jann: a functional neural-network library for research in JAX.
+
+Parameters are nested dicts of arrays, models are values, training is a function from a run to a run.
+
+- `jann.models`, `jann.layers`: architectures, and the functions that they are made of
+- `jann.make_step`, `jann.train`, `jann.chunks`, `jann.fit`, `jann.sweep`: training, from one scan to a whole experiment
+- `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
+- `jann.data`: data sets, batches, streams, augmentation
+- `jann.save`, `jann.load`: models with their parameters, as files
+"""
+
+import importlib
 
 from jann import layers, models
 from jann.core import (
@@ -22,37 +33,98 @@ from jann.core import (
     unstacked,
 )
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
+from jann.parallel import cpu_devices
 from jann.saving import from_json, load, save, to_json
+from jann.training import (
+    Average,
+    CheckpointError,
+    Checkpoints,
+    Diagnosis,
+    NonFiniteError,
+    RunFolderError,
+    Sweep,
+    TrainState,
+    chunks,
+    classification,
+    diagnose,
+    eval_params,
+    evaluate,
+    fit,
+    make_step,
+    measure,
+    objective,
+    open_run,
+    regression,
+    start,
+    start_average,
+    sweep,
+    train,
+    update_average,
+)
+
+ROOMS = ("analysis", "data", "plots")  # imported when first used: they bring pictures and files with them
+
+
+def __getattr__(name: str):
+    if name in ROOMS:
+        return importlib.import_module(f"jann.{name}")
+    raise AttributeError(f"module 'jann' has no attribute {name!r}")
+
 
 __all__ = [
+    "Average",
+    "CheckpointError",
+    "Checkpoints",
+    "Diagnosis",
     "Model",
+    "NonFiniteError",
     "Param",
+    "RunFolderError",
     "ShapeError",
+    "Sweep",
     "TapError",
+    "TrainState",
     "apply_blocks",
     "check",
+    "chunks",
+    "classification",
     "combine",
     "count",
+    "cpu_devices",
     "decay_mask",
     "depth_keys",
+    "diagnose",
+    "eval_params",
+    "evaluate",
+    "fit",
     "flatten",
     "fold",
     "from_json",
     "init",
     "layers",
     "load",
+    "make_step",
+    "measure",
     "models",
+    "objective",
     "observe",
+    "open_run",
     "partition",
+    "regression",
     "save",
     "scope",
     "shardings",
     "split",
     "stack",
     "stacked",
+    "start",
+    "start_average",
     "summary",
+    "sweep",
     "tap",
     "to_json",
+    "train",
     "unflatten",
     "unstacked",
+    "update_average",
 ]

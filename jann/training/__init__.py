@@ -1,0 +1,50 @@
+"""Training: the state of a run, the step, the loop, sweeps, checkpoints and logs."""
+
+from jann.training.checkpoint import CheckpointError, Checkpoints
+from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
+from jann.training.fit import Interrupt, fit
+from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
+from jann.training.objective import classification, evaluate, measure, objective, regression
+from jann.training.state import (
+    Average,
+    TrainState,
+    chunks,
+    eval_params,
+    make_step,
+    start,
+    start_average,
+    train,
+    update_average,
+)
+from jann.training.sweep import Sweep, sweep
+
+__all__ = [
+    "Average",
+    "CheckpointError",
+    "Checkpoints",
+    "Diagnosis",
+    "Interrupt",
+    "Log",
+    "NonFiniteError",
+    "Progress",
+    "RunFolderError",
+    "Sweep",
+    "TrainState",
+    "chunks",
+    "classification",
+    "diagnose",
+    "eval_params",
+    "evaluate",
+    "fit",
+    "make_step",
+    "measure",
+    "objective",
+    "open_run",
+    "regression",
+    "start",
+    "start_average",
+    "sweep",
+    "train",
+    "update_average",
+    "write_json",
+]

@@ -1,0 +1,163 @@
+"""Checkpoints of runs, through Orbax: written in the background, whole or not at all."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Tree, path_name
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used as asked."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder/checkpoints`; a context manager that waits for the last write.
+
+    keep:  how many of the latest to keep
+    best:  (metric, "max" or "min"): also keep the one that is best by this metric
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2, best: tuple[str, str] | None = None):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        if best is not None and best[1] not in ("max", "min"):
+            raise ValueError(f"best={best}: the second part is 'max' or 'min'")
+        self.folder = Path(folder).absolute() / "checkpoints"
+        self._best = best
+        policies = [preserve.LatestN(keep)]
+        if best is not None:
+            name, least = best[0], best[1] == "min"
+            worst = float("inf" if least else "-inf")
+            policies.append(preserve.BestN(get_metric_fn=lambda m: m.get(name, worst), reverse=least, n=1))
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_handlers=ocp.PyTreeCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preserve.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+            ),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The kept step that is best by `best`; None if there is none."""
+        if self._best is None:
+            return None
+        rows = {step: self._manager.metrics(step) or {} for step in self.steps()}
+        rows = {step: row[self._best[0]] for step, row in rows.items() if self._best[0] in row}
+        choose = max if self._best[1] == "max" else min
+        return choose(rows, key=rows.get) if rows else None
+
+    def save(self, step: int, tree: Tree, metrics: dict[str, float] | None = None) -> None:
+        """Starts writing `tree` as the checkpoint of `step`; what is in memory may change or be donated at once."""
+        flat = _flat(jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), tree))
+        self._manager.save(step, args=self._ocp.args.PyTreeSave(flat), metrics=metrics)
+
+    def wait(self) -> None:
+        """Returns when everything that was started is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, template: Tree, step: int | None = None) -> Tree:
+        """The checkpoint of `step` (by default the latest) with the structure, dtypes and shardings of `template`.
+
+        Raises CheckpointError if there is none, if it is damaged (with what to delete to go on from an earlier one), or
+        if it belongs to another run (listing what differs).
+        """
+        step = self._chosen(step)
+        want = _flat(jax.tree.map(_target, template))
+        self._compare(step, want)
+        return self._read(step, template, want)
+
+    def restore_part(self, part: str, template: Tree, step: int | None = None) -> Tree:
+        """Only the subtree at path `part` ("params") of a checkpoint, in the structure of `template`."""
+        step = self._chosen(step)
+        prefix = part.replace("/", ".")
+        want = {f"{prefix}.{name}": target for name, target in _flat(jax.tree.map(_target, template)).items()}
+        self._compare(step, want, part=f"{prefix}.")
+        return self._read(step, template, want)
+
+    def _chosen(self, step: int | None) -> int:
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"{self.folder} holds no finished checkpoint")
+        if step is not None and step not in steps:
+            raise CheckpointError(f"{self.folder} holds no checkpoint of step {step}; it has {steps}")
+        return steps[-1] if step is None else step
+
+    def _compare(self, step: int, want: dict[str, Any], part: str = "") -> None:
+        try:
+            found = self._manager.item_metadata(step)
+            found = {name: tuple(leaf.shape) for name, leaf in dict(found).items() if name.startswith(part)}
+        except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise self._damaged(step, error) from error
+        differs = [f"{name}: missing in the checkpoint" for name in want if name not in found]
+        differs += [f"{name}: only in the checkpoint" for name in found if name not in want]
+        differs += [
+            f"{name}: {list(found[name])} in the checkpoint, wanted {list(leaf.shape)}"
+            for name, leaf in want.items()
+            if name in found and found[name] != tuple(leaf.shape)
+        ]
+        if differs:
+            lines = "\n  ".join(differs[:10]) + (f"\n  ... and {len(differs) - 10} more" if len(differs) > 10 else "")
+            raise CheckpointError(
+                f"the checkpoint {self.folder / str(step)} is of another model, optimiser or state:\n  {lines}\n"
+                f"give this run a folder of its own, or the model and optimiser that the checkpoint was made with"
+            )
+
+    def _read(self, step: int, template: Tree, want: dict[str, Any]) -> Tree:
+        ocp = self._ocp
+        how = {name: ocp.ArrayRestoreArgs(dtype=t.dtype, sharding=t.sharding) for name, t in want.items()}
+        try:
+            args = ocp.args.PyTreeRestore(want, restore_args=how, partial_restore=True)
+            flat = self._manager.restore(step, args=args)
+        except Exception as error:  # Orbax and TensorStore raise what they like for damaged files
+            raise self._damaged(step, error) from error
+        leaves, structure = jax.tree.flatten(template)
+        return structure.unflatten(_like(leaf, flat[name]) for leaf, name in zip(leaves, want, strict=True))
+
+    def _damaged(self, step: int, error: Exception) -> CheckpointError:
+        earlier = [s for s in self.steps() if s < step]
+        mend = f"delete that folder to go on from step {earlier[-1]}" if earlier else "delete it to start afresh"
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        return CheckpointError(f"the checkpoint {self.folder / str(step)} is damaged or incomplete ({first}): {mend}")
+
+
+def _flat(tree: Tree) -> dict[str, Any]:
+    """Any pytree -> {"params.layers.0.weight": leaf}: plain names, so that a part can be read without the rest."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {path_name(path).replace("/", "."): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    """Random keys are stored as the integers that they wrap."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _like(leaf: Any, stored: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else stored
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    plain = jax.eval_shape(_data, leaf)
+    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=sharding)

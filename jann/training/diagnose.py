@@ -1,0 +1,66 @@
+"""Where did the NaN come from?"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Tree, path_name
+from jann.depth import observe
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss became NaN or infinite. `step` is the first such step, `train_state` the last good state of the run."""
+
+    def __init__(self, message: str, step: int, train_state: Any):
+        super().__init__(message)
+        self.step = step
+        self.train_state = train_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found: names of non-finite arrays, in the order in which they are computed."""
+
+    batch: tuple[str, ...]
+    params: tuple[str, ...]
+    activations: tuple[str, ...]
+    loss: float
+    gradients: tuple[str, ...]
+
+    @property
+    def origin(self) -> str | None:
+        """The first place that is not finite; None if everything is."""
+        for kind in ("batch", "params", "activations"):
+            for name in getattr(self, kind):
+                return f"{kind}: {name}"
+        if not jnp.isfinite(self.loss):
+            return "the loss itself"
+        return f"gradients: {self.gradients[0]}" if self.gradients else None
+
+    def __str__(self):
+        if self.origin is None:
+            return "everything is finite: batch, parameters, activations, loss and gradients"
+        listed = [f"{kind}: {', '.join(v)}" for kind in ("batch", "params", "activations", "gradients")
+                  if (v := getattr(self, kind))]  # fmt: skip
+        return f"first not finite: {self.origin} (loss {self.loss})\n  " + "\n  ".join(listed)
+
+
+def diagnose(loss: Any, params: Tree, batch: Any, key: jax.Array | None = None, extra: Any = None) -> Diagnosis:
+    """Runs `loss(params, batch, key, extra)` once and says which arrays are not finite, first to last.
+
+    Activations are those that the model taps, so the origin is as precise as its taps. With `jax_debug_nans` on, JAX
+    itself stops at the operation.
+    """
+
+    def bad(tree):
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        inexact = [(path, leaf) for path, leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+        return tuple(path_name(path) or "value" for path, leaf in inexact if not jnp.isfinite(leaf).all())
+
+    with jax.debug_nans(False), jax.debug_infs(False):
+        (value, _), taps = observe(loss)(params, batch, key, extra)
+        grads = jax.grad(lambda p: loss(p, batch, key, extra)[0])(params)
+        activations = tuple(name for name, tapped in taps.items() if bad(tapped))
+        return Diagnosis(bad(batch), bad(params), activations, float(value), bad(grads))

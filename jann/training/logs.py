@@ -1,0 +1,141 @@
+"""What a run leaves for people to read: metrics as JSON lines, a configuration, progress on the screen."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class RunFolderError(OSError):
+    """A run folder cannot be used: not writable, or it holds a run of another configuration."""
+
+
+def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.json") -> Path:
+    """Makes a run folder with its configuration in the file `name`, or opens the one of the same configuration.
+
+    Raises RunFolderError if it cannot be written, or naming the settings in which the run that it holds differs.
+    """
+    folder = Path(folder)
+    config = json.loads(json.dumps(config))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / name
+        found = json.loads(file.read_text()) if file.exists() else None
+        if found is None:
+            write_json(file, config)
+    except json.JSONDecodeError as error:
+        raise RunFolderError(f"{file} is not whole JSON ({error}): delete the folder or choose another") from None
+    except OSError as error:
+        raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another with --out") from None
+    if found is not None and found != config:
+        names = sorted(k for k in {**found, **config} if found.get(k) != config.get(k))
+        differ = ", ".join(f"{name} was {found.get(name)!r}, is {config.get(name)!r}" for name in names)
+        raise RunFolderError(f"{folder} holds a run of another configuration ({differ}): choose another, or delete it")
+    return folder
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Writes JSON whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
+    partial.replace(file)
+
+
+class Log:
+    """`metrics.jsonl` of a run: one row a line, `{"step": ..., name: number, ...}`; TensorBoard events on request."""
+
+    def __init__(self, folder: Path | None, tensorboard: bool = False):
+        self.file = None if folder is None else folder / "metrics.jsonl"
+        self.rows: list[dict] = []
+        self._events = None
+        if tensorboard:
+            if folder is None:
+                raise ValueError("tensorboard=True needs a folder for the event files")
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError:
+                raise ImportError("TensorBoard event files need: pip install 'jann[tensorboard]'") from None
+            self._events = SummaryWriter(str(folder / "tensorboard"))
+
+    def resume(self, step: int) -> None:
+        """Keeps the rows up to `step`; what an interrupted run wrote later, or half, is dropped."""
+        if self.file is None or not self.file.exists():
+            return
+        for line in self.file.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row["step"] <= step:
+                self.rows.append(row)
+        partial = self.file.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        partial.replace(self.file)
+
+    def write(self, row: dict[str, Any]) -> None:
+        row = {name: np.asarray(value).tolist() for name, value in row.items()}
+        self.rows.append(row)
+        if self.file is not None:
+            with self.file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if self._events is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._events.add_scalar(name, float(np.mean(value)), row["step"])
+            self._events.flush()
+
+    def history(self) -> dict[str, np.ndarray]:
+        """{name: array[rows, ...]}; a row that lacks a name has NaN there."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        return {name: np.array([row.get(name, np.nan) for row in self.rows]) for name in names}
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+class Progress:
+    """A bar in terminals and notebooks, now and then a line elsewhere (log files). A context manager."""
+
+    def __init__(self, title: str, total: int, show: bool = True, start: int = 0):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.title, self.total, self.done = title, total, start
+        console = Console()
+        self._bar = None
+        self._lines = show and not (console.is_terminal or console.is_jupyter)
+        self._last = -float("inf")
+        if show and not self._lines:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._bar = Bar(*columns, console=console)
+            self._task = self._bar.add_task(title, total=total, completed=start, note="")
+
+    def __enter__(self):
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of the total are finished; `note` says how it goes."""
+        self.done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif self._lines and (time.monotonic() - self._last > 5 or done >= self.total):
+            self._last = time.monotonic()
+            print(f"{self.title}: {done}/{self.total}  {note}", file=sys.stderr, flush=True)

@@ -1,0 +1,101 @@
+"""A criterion says what is wanted of a model's output; the training loss and exact evaluation both follow from it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jann.core import Model, Tree
+from jann.training.state import Loss, update_average
+
+Criterion = Callable[[Any, dict], dict[str, jax.Array]]
+
+
+def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
+    """logits[batch, classes], batch["label"][batch] -> loss (cross-entropy in nats) and accuracy of each, [batch]"""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return {
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
+        "accuracy": (logits.argmax(-1) == batch["label"]).astype(logits.dtype),
+    }
+
+
+def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
+    """outputs[batch, ...], batch["target"] of the same shape -> loss (mean squared error) of each example [batch]"""
+    if outputs.shape != batch["target"].shape:
+        raise ValueError(f"outputs {list(outputs.shape)} and target {list(batch['target'].shape)} differ in shape")
+    error = jnp.square(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)) - batch["target"])
+    return {"loss": error.reshape(error.shape[0], -1).mean(-1)}
+
+
+@functools.lru_cache(maxsize=128)
+def objective(
+    model: Model, criterion: Criterion = classification, inputs: str = "image", momentum: float = 0.9
+) -> Loss:
+    """The loss of `make_step`: the mean of `criterion(model's outputs, batch)["loss"]`, all its values as metrics.
+
+    inputs:    the name of the batch's entry that the model takes
+    momentum:  decay of the running statistics (batch norm), which ride in `extra["statistics"]` (see `start`)
+    """
+
+    def loss(params, batch, key, extra=None):
+        outputs, statistics = model.apply(params, batch[inputs], key=key)
+        means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
+        if isinstance(extra, dict) and "statistics" in extra:
+            extra = {**extra, "statistics": update_average(extra["statistics"], statistics, momentum)}
+        return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
+
+    return loss
+
+
+@functools.lru_cache(maxsize=128)
+def measure(model: Model, criterion: Criterion = classification, inputs: str = "image") -> Callable:
+    """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise."""
+
+    def values(params, batch):
+        return criterion(model(params, batch[inputs]), batch)
+
+    return values
+
+
+@functools.partial(jax.jit, static_argnames=("measure", "size", "transform"))
+def evaluate(
+    measure: Callable[[Tree, Any], dict[str, jax.Array]],
+    params: Tree,
+    arrays: Any,
+    size: int = 500,
+    transform: Callable | None = None,
+) -> dict[str, jax.Array]:
+    """Means over the whole set, exact also where `size` does not divide it: {name: scalar}.
+
+    measure:    `measure(params, batch) -> {name: values[size]}`, or `{name: (sums[size], weights[size])}` for a mean
+                over something finer than examples, such as tokens
+    arrays:     a pytree of arrays [examples, ...]; taken `size` at a time
+    transform:  applied to each batch first, as `transform(batch, None)`
+
+    `measure` and `transform` are compiled once each: pass the same function, not a new lambda every time.
+    """
+    examples = jax.tree.leaves(arrays)[0].shape[0]
+    if examples == 0:
+        raise ValueError("there is nothing to evaluate: the arrays hold no example")
+    size = min(size, examples)
+    rounds = -(-examples // size)
+
+    def one(i):
+        # The last round starts earlier and masks what an earlier one has seen, so that nothing is padded.
+        start = jnp.minimum(i * size, examples - size)
+        batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), arrays)
+        batch = batch if transform is None else transform(batch, None)
+        fresh = start + jnp.arange(size) >= i * size
+
+        def sums(value):
+            value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
+            return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
+
+        return {name: sums(value) for name, value in measure(params, batch).items()}
+
+    totals = jax.lax.map(one, jnp.arange(rounds))
+    return {name: value.sum() / weight.sum() for name, (value, weight) in totals.items()}

@@ -1,0 +1,239 @@
+"""The whole state of a run is one value, and training is a function from it to itself."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jann.core import Model, Tree, combine, flatten, split
+
+Batch = Any
+Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
+Step = Callable[["TrainState", Batch], tuple["TrainState", dict]]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["step", "key", "params", "opt_state", "extra"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything a run is: a pytree that can be saved, sharded, stacked and scanned.
+
+    step:       how many steps were taken, int32
+    key:        the run's random key; the step's own key is folded from it and `step`
+    params:     what is trained
+    opt_state:  the state of the Optax transformation
+    extra:      whatever else rides along: running averages, a carry, an environment; its structure never changes
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Tree
+    opt_state: Any
+    extra: Any = None
+
+    @classmethod
+    def start(
+        cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
+    ) -> "TrainState":
+        """The state before the first step."""
+        return cls(jnp.zeros((), jnp.int32), key, params, optimizer.init(params), extra)
+
+    def replace(self, **changes: Any) -> "TrainState":
+        return dataclasses.replace(self, **changes)
+
+
+class Average(NamedTuple):
+    """A running average that is right from the first value on."""
+
+    value: Tree
+    count: jax.Array
+
+
+def start_average(tree: Tree) -> Average:
+    """An average of nothing yet: the first update replaces `tree`."""
+    return Average(jax.tree.map(jnp.copy, tree), jnp.zeros((), jnp.int32))
+
+
+def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:
+    """a += (new - a) max(1 - decay, 1 / (count + 1)): the plain mean at first, exponential later."""
+    rate = jnp.maximum(1 - decay, 1 / (average.count + 1))
+    value = jax.tree.map(lambda a, b: a + (b - a) * rate.astype(a.dtype), average.value, new)
+    return Average(value, average.count + 1)
+
+
+def start(
+    model: Model, optimizer: optax.GradientTransformation, key: jax.Array, average_weights: bool = False
+) -> TrainState:
+    """A fresh run of `model`: its parameters drawn, running statistics (batch norm) and weight average in `extra`.
+
+    `extra` is a dict with "statistics" if the model has any, and "average" if asked for; see `make_step(average=...)`.
+    """
+    params, statistics = split(model, model.init(key))
+    extra = {}
+    if flatten(statistics):
+        extra["statistics"] = start_average(statistics)
+    if average_weights:
+        extra["average"] = start_average(params)
+    return TrainState.start(jax.random.fold_in(key, 0), params, optimizer, extra)
+
+
+def eval_params(train_state: TrainState) -> Tree:
+    """What to evaluate and save: the parameters (their average, if one is kept) with the running statistics."""
+    extra = train_state.extra if isinstance(train_state.extra, dict) else {}
+    params = extra["average"].value if "average" in extra else train_state.params
+    return combine(params, extra["statistics"].value) if "statistics" in extra else params
+
+
+def make_step(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
+    average: float | jax.Array | None = None,
+    dtype: Any = None,
+    norms: bool = False,
+) -> Step:
+    """Builds `step(train_state, batch) -> (train_state, metrics)` from a loss and any Optax transformation.
+
+    loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`
+    optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
+                 A learning rate set through `optax.inject_hyperparams` appears among the metrics.
+    accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
+                 (With batch norm each part has its own statistics, so the averaged variances are slightly low.)
+    average:     decay of a running average of the weights, kept in `train_state.extra["average"]` (`start_average`)
+    dtype:       compute the loss in this precision, e.g. jnp.bfloat16; master weights and their update stay as they are
+    norms:       also report the global norms of gradient and update
+
+    The loss's key is folded from the run's key and the step. Raises ValueError when `accumulate` does not divide the
+    batch, or `average` has no place in `extra`.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def cast(tree):
+        def leaf(x):
+            return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        return tree if dtype is None else jax.tree.map(leaf, tree)
+
+    def run_loss(params, batch, key, extra):
+        value, (metrics, extra) = loss(cast(params), cast(batch), key, extra)
+        return value.astype(jnp.promote_types(value.dtype, jnp.float32)), (metrics, extra)
+
+    def gradients(params, batch, key, extra):
+        (value, (metrics, extra)), grads = jax.value_and_grad(run_loss, has_aux=True)(params, batch, key, extra)
+        return {"loss": value, **metrics}, grads, extra
+
+    def accumulated(params, batch, key, extra):
+        examples = jax.tree.leaves(batch)[0].shape[0]
+        if examples % accumulate:
+            raise ValueError(f"accumulate={accumulate} does not divide the batch of {examples}")
+        parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+
+        def add(carry, numbered):
+            total, extra = carry
+            i, part = numbered
+            metrics, grads, extra = gradients(params, part, jax.random.fold_in(key, i), extra)
+            return (jax.tree.map(jnp.add, total, grads), extra), metrics
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (grads, extra), metrics = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
+        return jax.tree.map(lambda m: m.mean(0), metrics), jax.tree.map(lambda g: g / accumulate, grads), extra
+
+    def step(train_state, batch):
+        key = jax.random.fold_in(train_state.key, train_state.step)
+        extra, weights = train_state.extra, None
+        if average is not None:
+            if not isinstance(extra, dict) or "average" not in extra:
+                raise ValueError('average=... needs extra={"average": jann.start_average(params)} in the train state')
+            weights = extra["average"]
+            extra = {name: value for name, value in extra.items() if name != "average"}
+        compute = gradients if accumulate == 1 else accumulated
+        metrics, grads, extra = compute(train_state.params, batch, key, extra)
+
+        def value(params):
+            return run_loss(params, batch, key, train_state.extra)[0]
+
+        updates, opt_state = optimizer.update(
+            grads, train_state.opt_state, train_state.params, value=metrics["loss"], grad=grads, value_fn=value
+        )
+        params = optax.apply_updates(train_state.params, updates)
+        if average is not None:
+            extra = {**extra, "average": update_average(weights, params, average)}
+        rate = optax.tree.get_all_with_path(opt_state, "learning_rate")
+        if rate and "learning_rate" not in metrics:
+            metrics = {**metrics, "learning_rate": rate[0][1]}
+        if norms:
+            metrics = {**metrics, "gradient_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        return TrainState(train_state.step + 1, train_state.key, params, opt_state, extra), metrics
+
+    return step
+
+
+def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[TrainState, dict]:
+    """n steps as one `lax.scan`: -> (train_state, history), each metric of the history [n]. Pure: jit, vmap, nest it.
+
+    batches:  `jann.data.batches(...)`, a traceable function of the step's number, or the n batches themselves, stacked
+              (each leaf [n, ...]). The batch of a step depends on its number alone, so 10 + 10 steps equal 20.
+    """
+    if n < 1:
+        raise ValueError(f"n={n}: train takes at least one step")
+    if hasattr(batches, "plan"):
+        planned, take = batches.plan(train_state.step, n), batches.take
+    elif callable(batches):
+        planned, take = train_state.step + jnp.arange(n), batches
+    else:
+        lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
+        if lengths:
+            raise ValueError(
+                f"batches given as arrays must be stacked [n={n}, batch, ...], but {lengths} differ: "
+                f"jann.data.batches(arrays, size, key) makes batches of a data set"
+            )
+        planned, take = batches, lambda batch: batch
+    return jax.lax.scan(lambda state, x: step(state, take(x)), train_state, planned)
+
+
+def chunks(
+    step: Step, batches: Any, train_state: TrainState, n: int, every: int
+) -> Iterator[tuple[TrainState, dict]]:
+    """n steps, `every` at a time: an iterator of (train_state, metrics), each metric [every]. Compiled once.
+
+    The loop is yours: evaluate, log, save and stop in its body.
+
+    batches may also be a `jann.data.Stream`, read on the host. A train state stacked along a leading axis (an ensemble,
+    a population; `step` has shape [members]) trains all members on the same batches, metrics [every, members].
+
+    The train state given is left alone; a yielded one gives its memory to the next chunk, so keep values from it, or a
+    copy, not itself. If `every` does not divide n, the shorter last chunk compiles once more.
+    """
+    if n < 1 or every < 1:
+        raise ValueError(f"n={n}, every={every}: both must be at least 1")
+    train_state = jax.tree.map(jnp.copy, train_state)  # the caller's buffers are not ours to give away
+    while n > 0:
+        size = min(every, n)
+        source = batches
+        if hasattr(batches, "read"):
+            source = batches.read(int(train_state.step.ravel()[0]), size)
+        elif callable(batches) and not hasattr(batches, "plan"):
+            source = jax.tree_util.Partial(batches)
+        train_state, metrics = _chunk(step, source, train_state, size)
+        yield train_state, metrics
+        n -= size
+
+
+@partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
+def _chunk(step, batches, train_state, n):
+    if train_state.step.ndim == 0:
+        return train(step, batches, train_state, n)
+    if hasattr(batches, "plan"):  # planned once, not once a member
+        plan = batches.plan(train_state.step[0], n)
+        member = partial(_planned, step, batches, plan)
+    else:
+        member = partial(train, step, batches, n=n)
+    return jax.vmap(member, out_axes=(0, 1))(train_state)
+
+
+def _planned(step, batches, plan, train_state):
+    return jax.lax.scan(lambda state, x: step(state, batches.take(x)), train_state, plan)

@@ -1,0 +1,305 @@
+"""A whole experiment, seeds × hyper-parameters, as one compiled program."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jann.analysis import interval
+from jann.core import Tree, flatten, function_name, unflatten
+from jann.training.fit import Interrupt
+from jann.training.logs import Progress, open_run
+
+FORMS = ("map", "vmap")
+WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
+
+
+def sweep(
+    experiment: Callable[..., dict],
+    *,
+    seeds: int = 8,
+    key: jax.Array | None = None,
+    folder: str | Path | None = None,
+    chunk: int | None = None,
+    form: str = "auto",
+    progress: bool = True,
+    **grid: Any,
+) -> "Sweep":
+    """Runs `experiment(key, **hyperparameters) -> {name: array}` for every seed and every point of the grid.
+
+    A list (or a one-dimensional array) is an axis of the grid, anything else one value for all. Floats are traced, so
+    all of them share one compilation; everything else (ints, tuples, names, functions, models) may change shapes and
+    is compiled once a value. Seed i has the same key at every point.
+
+    Runs go `chunk` at a time over all devices. On several CPU cores call `jann.cpu_devices()` before JAX is first used.
+
+    folder:  finished chunks are kept there, and the same sweep goes on where it was interrupted
+    chunk:   runs in one compiled call: by default an eighth of the runs, less where memory asks for it
+    form:    "vmap" trains a device's runs side by side, "map" one after another. "auto" is vmap on accelerators; on CPU
+             map, or with 64 runs and more whichever was faster in the first chunks
+
+    Ctrl-C stops after the present chunk and returns what is finished. Raises ValueError for a grid without values or an
+    experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: a sweep needs at least one")
+    if form not in ("auto", *FORMS):
+        raise ValueError(f"form={form!r}: choose 'auto', 'map' or 'vmap'")
+    axes = {name: _axis(name, values) for name, values in grid.items()}
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    key = jax.random.key(0) if key is None else key
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
+    if folder is not None:
+        shown = {name: [_shown(value) for value in values] for name, values in axes.items()}
+        config = {"experiment": ":".join(function_name(experiment)), "seeds": seeds, "grid": shown,
+                  "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
+        folder = open_run(folder, config, "sweep.json") / "chunks"
+        folder.mkdir(exist_ok=True)
+    result = Sweep(points, seeds, {})
+    with Interrupt() as interrupt, Progress("sweep", len(points) * seeds, progress) as bar:
+        for number, (static, members) in enumerate(_groups(points)):
+            store = None if folder is None else _Store(folder, number)
+            runs = [(point, seed) for point in members for seed in range(seeds)]
+            inputs = (
+                keys[np.array([seed for _, seed in runs])],
+                {name: np.array([points[point][name] for point, _ in runs], np.float32)
+                 for name in points[members[0]] if name not in static},
+            )  # fmt: skip
+            group = _Group(partial(experiment, **static), inputs, len(runs), chunk, form, store)
+            for start, values in group.finished():
+                for i, run in enumerate(runs[start : start + len(values)]):
+                    result.runs[run] = values[i]
+                bar.update(len(result.runs), group.note)
+                if interrupt.asked:
+                    return result
+    return result
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Sweep:
+    """The runs of a sweep; prints as a table of means and 95 % intervals over seeds.
+
+    points:  the hyper-parameters of each point of the grid
+    seeds:   how many runs a point has
+    runs:    {(point, seed): results of that run}; an interrupted sweep lacks some
+    """
+
+    points: list[dict]
+    seeds: int
+    runs: dict[tuple[int, int], Tree]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.runs) == len(self.points) * self.seeds
+
+    def results(self, point: int) -> Tree:
+        """What the experiment returned at a point, stacked over its finished seeds: each leaf [seeds, ...]."""
+        found = [self.runs[point, seed] for seed in range(self.seeds) if (point, seed) in self.runs]
+        if not found:
+            raise ValueError(f"no run of point {point} ({self.points[point]}) is finished")
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+    def best(self, name: str, mode: str = "max") -> int:
+        """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
+        sign = 1 if mode == "max" else -1
+        finished = {point for point, _ in self.runs}
+        means = {point: sign * float(np.mean(self.results(point)[name])) for point in finished}
+        return max(sorted(means), key=lambda point: means[point] if math.isfinite(means[point]) else -math.inf)
+
+    def rows(self) -> list[dict]:
+        """One dict a point: hyper-parameters, then {"mean", "low", "high", "seeds"} of each scalar result."""
+        rows = []
+        for i, point in enumerate(self.points):
+            if not any((i, seed) in self.runs for seed in range(self.seeds)):
+                continue
+            row = {name: _shown(value) for name, value in point.items()}
+            for name, values in self.results(i).items():
+                if isinstance(values, np.ndarray) and values.ndim == 1:
+                    mean, low, high = map(float, interval(values))
+                    row[name] = {"mean": mean, "low": low, "high": high, "seeds": values.tolist()}
+            rows.append(row)
+        return rows
+
+    def __repr__(self):
+        from rich.console import Console
+        from rich.table import Table
+
+        rows = self.rows()
+        table = Table(caption=f"mean ± 95 % interval over {self.seeds} seeds", caption_justify="left")
+        for name in rows[0] if rows else ():
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console = Console(width=120)
+        with console.capture() as capture:
+            console.print(table)
+        missing = len(self.points) * self.seeds - len(self.runs)
+        return capture.get() + (f"{missing} runs are not finished\n" if missing else "")
+
+
+class _Store:
+    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`."""
+
+    def __init__(self, folder: Path, number: int):
+        self.folder, self.number = folder, number
+
+    def load(self, start: int) -> list[Tree] | None:
+        for file in self.folder.glob(f"{self.number:03d}-{start:06d}-*.npz"):
+            try:
+                with np.load(file) as arrays:
+                    tree = unflatten({name: arrays[name] for name in arrays.files})
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{file} is damaged ({error}): its runs are done again", stacklevel=2)
+                file.unlink()
+                return None
+            return _rows(tree)
+        return None
+
+    def save(self, start: int, tree: Tree, n: int) -> None:
+        partial = self.folder / f".{os.getpid()}.partial.npz"
+        np.savez(partial, **flatten(tree))
+        partial.replace(self.folder / f"{self.number:03d}-{start:06d}-{start + n:06d}.npz")
+
+
+class _Group:
+    """The runs that one compilation serves."""
+
+    def __init__(self, experiment, inputs, runs, chunk, form, store):
+        self.experiment, self.inputs, self.runs, self.store = experiment, inputs, runs, store
+        self.devices = jax.local_devices()
+        d = len(self.devices)
+        self.chunk = min(-(-(chunk or max(4 * d, runs // 8)) // d) * d, -(-runs // d) * d)
+        self.compiled: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
+        self.note = ""
+        on_cpu = self.devices[0].platform == "cpu"
+        if form != "auto":
+            self.form, self.measuring = form, []
+        else:
+            self.form = "map" if on_cpu else "vmap"
+            measured = on_cpu and runs >= WORTH_MEASURING and runs >= 4 * self.chunk
+            self.measuring = list(FORMS) if measured else []
+
+    def finished(self) -> Iterator[tuple[int, list[Tree]]]:
+        """(start, results of the runs from there on), chunk by chunk: from disk where they are, else computed."""
+        start = 0
+        while start < self.runs:
+            values = self.store.load(start) if self.store else None
+            if values is None:
+                values = self._run(start)
+            yield start, values
+            start += len(values)
+
+    def _run(self, start: int) -> list[Tree]:
+        form = self.measuring.pop(0) if self.measuring else self.form
+        program, inputs = self._program(form, start)
+        n = min(self.chunk, self.runs - start)
+        clock = time.perf_counter()
+        tree = jax.tree.map(lambda leaf: np.asarray(leaf)[:n], jax.block_until_ready(program(*inputs)))
+        self.seconds[form] = time.perf_counter() - clock
+        if len(self.seconds) == len(FORMS) and not self.measuring:
+            self.form = min(self.seconds, key=self.seconds.get)
+        self.note = f"{form} on {len(self.devices)} device{'s' * (len(self.devices) > 1)}"
+        if self.store:
+            self.store.save(start, tree, n)
+        return _rows(tree)
+
+    def _program(self, form: str, start: int) -> tuple[Callable, Any]:
+        while True:
+            inputs = self._inputs(start)
+            if form not in self.compiled:
+                self.compiled[form] = _compile(self.experiment, form, self.devices, inputs)
+            needed, limit = _memory(self.compiled[form], self.devices)
+            if needed <= limit or self.chunk == len(self.devices):
+                return self.compiled[form], inputs
+            self.chunk = max(len(self.devices), self.chunk // (2 * len(self.devices)) * len(self.devices))
+            self.compiled.clear()
+
+    def _inputs(self, start: int) -> Any:
+        index = np.minimum(start + np.arange(self.chunk), self.runs - 1)  # the last chunk repeats its last run
+        auto = (jax.sharding.AxisType.Auto,)
+        mesh = jax.make_mesh((len(self.devices),), ("runs",), devices=self.devices, axis_types=auto)
+        chunk = jax.tree.map(lambda leaf: leaf[index], self.inputs)
+        return jax.device_put(chunk, NamedSharding(mesh, PartitionSpec("runs")))
+
+
+def _compile(experiment: Callable, form: str, devices: list, inputs: Any) -> Callable:
+    def one(key_and_hyper):
+        key, hyper = key_and_hyper
+        results = experiment(key, **hyper)
+        if not isinstance(results, dict) or not all(hasattr(leaf, "dtype") for leaf in flatten(results).values()):
+            raise ValueError(f"an experiment returns a dict of arrays, got {type(results).__name__}: {results!r:.200}")
+        return results
+
+    def many(*inputs):
+        return jax.vmap(one)(inputs) if form == "vmap" else jax.lax.map(one, inputs)
+
+    runs = PartitionSpec("runs")
+    mesh = inputs[0].sharding.mesh
+    sharded = jax.shard_map(many, mesh=mesh, in_specs=runs, out_specs=runs, check_vma=False)
+    return jax.jit(sharded if len(devices) > 1 else many).lower(*inputs).compile()
+
+
+def _memory(compiled: Any, devices: list) -> tuple[int, float]:
+    """Bytes that one device needs for a chunk, and may use."""
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        return 0, math.inf
+    needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes + analysis.argument_size_in_bytes
+    stats = devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return needed, 0.9 * stats["bytes_limit"]
+    return needed, 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
+
+
+def _groups(points: list[dict]) -> Iterator[tuple[dict, list[int]]]:
+    """(static hyper-parameters, indices of the points that share them)"""
+    groups: dict[str, tuple[dict, list[int]]] = {}
+    for i, point in enumerate(points):
+        static = {name: value for name, value in point.items() if not isinstance(value, float)}
+        groups.setdefault(repr(static), (static, []))[1].append(i)
+    yield from groups.values()
+
+
+def _axis(name: str, values: Any) -> list:
+    if hasattr(values, "ndim"):
+        if values.ndim > 1:
+            raise ValueError(f"{name} has {values.ndim} dimensions: an axis of the grid is a list or a 1-D array")
+        values = np.asarray(values).tolist()
+    values = list(values) if isinstance(values, (list, range)) else [values]
+    if not values:
+        raise ValueError(f"{name} is an empty list: give at least one value")
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def _shown(value: Any) -> Any:
+    """A hyper-parameter as JSON shows it."""
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return ":".join(function_name(value)) if callable(value) and hasattr(value, "__module__") else repr(value)
+
+
+def _rows(tree: Tree) -> list[Tree]:
+    n = len(jax.tree.leaves(tree)[0])
+    return [jax.tree.map(lambda leaf: leaf[i], tree) for i in range(n)]  # noqa: B023
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, dict):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    half = (value["high"] - value["low"]) / 2
+    return f"{value['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
