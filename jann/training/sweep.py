@@ -64,7 +64,7 @@ def sweep(
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
     if folder is not None:
         shown = {name: [_shown(value) for value in values] for name, values in axes.items()}
-        config = {"experiment": ":".join(function_name(experiment)), "seeds": seeds, "grid": shown,
+        config = {"experiment": _experiment_name(experiment), "seeds": seeds, "grid": shown,
                   "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
         folder = open_run(folder, config, "sweep.json") / "chunks"
         folder.mkdir(exist_ok=True)
@@ -283,6 +283,12 @@ def _axis(name: str, values: Any) -> list:
     if not values:
         raise ValueError(f"{name} is an empty list: give at least one value")
     return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def _experiment_name(experiment: Callable) -> str:
+    while isinstance(experiment, partial):
+        experiment = experiment.func
+    return ":".join(function_name(experiment))
 
 
 def _shown(value: Any) -> Any:
