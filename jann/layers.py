@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jann.core import Param, ShapeError, Spec, Tree
@@ -191,7 +192,7 @@ def _pool(x, window, stride, padding, start, combine):
     pads = _padding(padding, window, (1,) * dims)
     y = lax.reduce_window(
         batch,
-        jnp.array(start, x.dtype),
+        np.array(start, x.dtype),  # concrete, so that JAX knows a maximum and a sum, and their gradients
         combine,
         (1, *window, 1),
         (1, *_each(window if stride is None else stride, dims), 1),
