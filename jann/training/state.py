@@ -110,6 +110,8 @@ def make_step(
     The loss's key is folded from the run's key and the step. Raises ValueError when `accumulate` does not divide the
     batch, or `average` has no place in `extra`.
     """
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate}: a batch has at least one part")
     optimizer = optax.with_extra_args_support(optimizer)
 
     def cast(tree):
@@ -184,6 +186,8 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
         planned, take = batches.plan(train_state.step, n), batches.take
     elif callable(batches):
         planned, take = train_state.step + jnp.arange(n), batches
+    elif hasattr(batches, "read"):
+        raise TypeError("a stream is read on the host, between compiled parts: give it to jann.chunks or jann.fit")
     else:
         lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
         if lengths:
