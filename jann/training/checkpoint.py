@@ -18,11 +18,18 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of one run, in `folder/checkpoints`; a context manager that waits for the last write.
 
-    keep:  how many of the latest to keep
-    best:  (metric, "max" or "min"): also keep the one that is best by this metric
+    keep:       how many of the latest to keep
+    best:       (metric, "max" or "min"): also keep the one that is best by this metric
+    read_only:  look without touching: a run that is still writing is not disturbed
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2, best: tuple[str, str] | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 2,
+        best: tuple[str, str] | None = None,
+        read_only: bool = False,
+    ):
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
@@ -36,12 +43,17 @@ class Checkpoints:
             name, least = best[0], best[1] == "min"
             worst = float("inf" if least else "-inf")
             policies.append(preserve.BestN(get_metric_fn=lambda m: m.get(name, worst), reverse=least, n=1))
+        if read_only and not self.folder.exists():
+            raise CheckpointError(f"{self.folder} does not exist: there is no checkpoint to read")
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers=ocp.PyTreeCheckpointHandler(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preserve.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+                preservation_policy=preserve.AnyPreservationPolicy(policies),
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
         )
 

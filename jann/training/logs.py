@@ -91,11 +91,16 @@ class Log:
     def history(self) -> dict[str, np.ndarray]:
         """{name: array[rows, ...]}; a row that lacks a name has NaN there."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        return {name: np.array([row.get(name, np.nan) for row in self.rows]) for name in names}
+        return {name: _column([row.get(name) for row in self.rows]) for name in names}
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def _column(values: list) -> np.ndarray:
+    shape = np.shape(next(value for value in values if value is not None))
+    return np.array([np.full(shape, np.nan) if value is None else value for value in values])
 
 
 class Progress:

@@ -88,6 +88,8 @@ def evaluate(
     examples = jax.tree.leaves(arrays)[0].shape[0]
     if examples == 0:
         raise ValueError("there is nothing to evaluate: the arrays hold no example")
+    if size < 1:
+        raise ValueError(f"size={size}: evaluate takes at least one example at a time")
     size = min(size, examples)
     rounds = -(-examples // size)
     one = functools.partial(_sums, measure, transform, size)
@@ -111,6 +113,7 @@ def _sums(measure, transform, size, params, arrays, i):
 
     def sums(value):
         value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
+        value = value.astype(jnp.promote_types(value.dtype, jnp.float32))  # sums of bfloat16 would be rounded
         return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
 
     return {name: sums(value) for name, value in measure(params, batch).items()}

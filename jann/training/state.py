@@ -111,6 +111,8 @@ def make_step(
     The loss's key is folded from the run's key and the step. Raises ValueError when `accumulate` does not divide the
     batch, or `average` has no place in `extra`.
     """
+    if accumulate < 1:
+        raise ValueError(f"accumulate={accumulate}: a batch has at least one part")
     optimizer = optax.with_extra_args_support(optimizer)
 
     def cast(tree):
@@ -193,6 +195,8 @@ def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
         return batches.plan(step, n), batches.take
     if callable(batches):
         return step + jnp.arange(n), batches
+    if hasattr(batches, "read"):
+        raise TypeError("a stream is read on the host, between compiled parts: give it to jann.chunks or jann.fit")
     lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
     if lengths:
         raise ValueError(
