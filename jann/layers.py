@@ -34,7 +34,7 @@ def linear_spec(inputs: int, outputs: int, bias: bool = True, init=lecun_normal)
 def linear(p: Tree, x: jax.Array) -> jax.Array:
     """x[..., inputs] -> x W + b, [..., outputs]"""
     weight = p["weight"]
-    _expect_floats(x, "linear")
+    x = _floats(x, "linear")
     if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
         raise ShapeError(
             f"a weight of shape {list(weight.shape)} takes inputs[..., {weight.shape[0]}], got {list(x.shape)}", weight
@@ -50,6 +50,7 @@ def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
 
 def embedding(p: Tree, ids: jax.Array) -> jax.Array:
     """ids[...] integers -> rows of the table, [..., embed]; an id outside the vocabulary gives NaN."""
+    ids = jnp.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"embedding takes integer ids, got {ids.dtype}")
     rows = jnp.take(p["table"], ids, axis=0, mode="fill", fill_value=jnp.nan)
@@ -91,7 +92,7 @@ def conv(
     """
     weight = p["weight"]
     dims = weight.ndim - 2
-    _expect_floats(x, "conv")
+    x = _floats(x, "conv")
     if x.ndim < dims + 1 or x.shape[-1] % weight.shape[-2]:
         raise ShapeError(
             f"a kernel of shape {list(weight.shape)} takes x[..., {'size, ' * dims}{weight.shape[-2]}], "
@@ -134,7 +135,7 @@ def conv_transpose(
     """
     weight = p["weight"]
     dims = weight.ndim - 2
-    _expect_floats(x, "conv_transpose")
+    x = _floats(x, "conv_transpose")
     if x.ndim < dims + 1 or x.shape[-1] != weight.shape[-2]:
         raise ShapeError(
             f"a kernel of shape {list(weight.shape)} takes x[..., {'size, ' * dims}{weight.shape[-2]}], "
@@ -167,6 +168,7 @@ def max_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") 
 
 def average_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") -> jax.Array:
     """x[..., *space, channels] -> the mean of each window, [..., *space', channels]; padded places do not count."""
+    x = _floats(x, "pooling")
     total = _pool(x.astype(_wide(x)), window, stride, padding, 0.0, lax.add)
     places = jnp.ones((1,) * (x.ndim - len(window) - 1) + x.shape[-len(window) - 1 : -1] + (1,), total.dtype)
     n = _pool(places, window, stride, padding, 0.0, lax.add)
@@ -187,7 +189,7 @@ def _pool(x, window, stride, padding, start, combine):
     dims = len(window)
     if x.ndim < dims + 1:
         raise ValueError(f"a window of {dims} dimensions pools x[..., {'size, ' * dims}channels], got {list(x.shape)}")
-    _expect_floats(x, "pooling")
+    x = _floats(x, "pooling")
     batch = x.reshape(-1, *x.shape[-dims - 1 :])
     pads = _padding(padding, window, (1,) * dims)
     y = lax.reduce_window(
@@ -307,7 +309,7 @@ def batch_norm(p: Tree, x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array,
 
 def _features(p: Tree, x: jax.Array) -> jax.Array:
     scale = p["scale"]
-    _expect_floats(x, "a norm")
+    x = _floats(x, "a norm")
     if x.ndim == 0 or x.shape[-1] != scale.shape[0]:
         raise ShapeError(f"a norm of {scale.shape[0]} features got {list(x.shape)}", scale)
     return x.astype(_wide(x))
@@ -348,6 +350,8 @@ def threshold(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-def _expect_floats(x: jax.Array, layer: str) -> None:
+def _floats(x: jax.Array, layer: str) -> jax.Array:
+    x = jnp.asarray(x)  # a NumPy array of float64 is float32 to JAX, and must not set the kernels' dtype
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{layer} takes floating-point inputs, got {x.dtype}: scale them first, e.g. x / 255")
+    return x

@@ -147,7 +147,7 @@ class Sweep:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
-        console = Console(width=120)
+        console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)
         missing = len(self.points) * self.seeds - len(self.runs)
