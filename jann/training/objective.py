@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Tree
+from jann.core import Model, Tree, combine, flatten
 from jann.training.state import Loss, update_average
 
 Criterion = Callable[[Any, dict], dict[str, jax.Array]]
@@ -45,10 +45,22 @@ def objective(
         outputs, statistics = model.apply(params, batch[inputs], key=key)
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
-            extra = {**extra, "statistics": update_average(extra["statistics"], statistics, momentum)}
+            kept = extra["statistics"]
+            extra = {**extra, "statistics": update_average(kept, _all_of(kept.value, statistics), momentum)}
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
+
+
+def _all_of(kept: Tree, statistics: Tree) -> Tree:
+    """The batch's statistics with the containers of the kept ones, so that a model need not return empty dicts."""
+    wanted, got = flatten(kept), flatten(statistics)
+    if wanted.keys() != got.keys():
+        raise ValueError(
+            f"the spec declares running statistics {', '.join(wanted)}; as its state the model returned "
+            f"{', '.join(got) or 'none'}"
+        )
+    return combine(kept, statistics)
 
 
 @functools.lru_cache(maxsize=128)
