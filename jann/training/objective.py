@@ -46,17 +46,22 @@ def objective(
         outputs, statistics = model.apply(params, batch[inputs], key=key)
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
-            new = _in_form_of(extra["statistics"].value, statistics)
-            extra = {**extra, "statistics": update_average(extra["statistics"], new, momentum)}
+            kept = extra["statistics"]
+            extra = {**extra, "statistics": update_average(kept, _all_of(kept.value, statistics), momentum)}
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
 
 
-def _in_form_of(tree: Tree, statistics: Tree) -> Tree:
-    """The statistics in the containers of `tree`: models need not return the empty ones."""
-    found = flatten(statistics)
-    return tree_map_with_path(lambda path, _: found[path_name(path)], tree)
+def _all_of(kept: Tree, statistics: Tree) -> Tree:
+    """The batch's statistics with the containers of the kept ones, so that a model need not return empty dicts."""
+    wanted, got = flatten(kept), flatten(statistics)
+    if wanted.keys() != got.keys():
+        raise ValueError(
+            f"the spec declares running statistics {', '.join(wanted)}; as its state the model returned "
+            f"{', '.join(got) or 'none'}"
+        )
+    return tree_map_with_path(lambda path, _: got[path_name(path)], kept)
 
 
 @functools.lru_cache(maxsize=128)
