@@ -1,5 +1,6 @@
 """Batches of arrays that fit in memory, each a pure function of a key and the step's number."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-TRANSFORM = 0x7A4F  # folded into the key for what `transform` draws
+TRANSFORM = 2**31  # folded into the key for what `transform` draws; no epoch has this number
 
 
 def batches(
@@ -70,7 +71,14 @@ class Batches:
 
     def take(self, planned: dict[str, jax.Array]) -> Any:
         """The batch of one planned step: {"rows": [size], "step": []} -> tree of arrays[size, ...]."""
-        batch = jax.tree.map(lambda array: array[planned["rows"]], self.arrays)
+        rows = planned["rows"]
+
+        # As rows of a matrix: XLA's CPU gather takes seven times as long for [examples, 28, 28, 1].
+        def rows_of(array):
+            flat = array.reshape(array.shape[0], math.prod(array.shape[1:]))
+            return flat[rows].reshape(self.size, *array.shape[1:])
+
+        batch = jax.tree.map(rows_of, self.arrays)
         if self.transform is None:
             return batch
         key = jax.random.fold_in(jax.random.fold_in(self.key, TRANSFORM), planned["step"])

@@ -61,9 +61,7 @@ def test_crop_is_a_shift_with_zeros_and_every_shift_occurs():
     for image, moved in zip(images, out, strict=True):
         padded = np.zeros((10, 12, 2), np.uint8)
         padded[2:-2, 2:-2] = image
-        fits = [
-            (i, j) for i in range(5) for j in range(5) if (padded[i : i + 6, j : j + 8] == moved).all()
-        ]
+        fits = [(i, j) for i in range(5) for j in range(5) if (padded[i : i + 6, j : j + 8] == moved).all()]
         assert len(fits) == 1
         seen.add(fits[0])
     assert len(seen) == 25
@@ -93,13 +91,14 @@ def test_erase_clears_one_square_centred_anywhere_and_nothing_else(size):
 
 
 def test_mixup_mixes_labels_as_it_mixes_images():
-    """With image = its one-hot label, the mixed image must be the mixed label, and hold two classes at most."""
+    """With image = its one-hot label, the mixed image is the mixed label, and holds two classes at most."""
     labels = jax.nn.one_hot(jnp.arange(32), 32)
     images, mixed = mixup(labels[:, :, None, None] * jnp.ones((1, 1, 3, 2)), labels, jax.random.key(0), 1.0)
     np.testing.assert_allclose(images, np.asarray(mixed)[:, :, None, None] * np.ones((1, 1, 3, 2)), rtol=1e-6)
     np.testing.assert_allclose(mixed.sum(1), 1, rtol=1e-6)
     assert set((np.asarray(mixed) > 0).sum(1)) <= {1, 2}
-    np.testing.assert_allclose(((np.asarray(mixed) > 0) & (np.asarray(labels) == 0)).sum(0).max(), 1)
+    others = (np.asarray(mixed) > 0) & (np.asarray(labels) == 0)
+    assert others.any() and others.sum(0).max() == 1  # a permutation: nobody is the other of two
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
@@ -117,11 +116,11 @@ def test_mixups_weights_have_the_betas_mean_and_variance(alpha):
 
 
 def test_mixup_keeps_units_and_refuses_class_numbers():
-    images, labels = pictures(8), jax.nn.one_hot(jnp.arange(8), 8)
+    images, labels = pictures(32), jax.nn.one_hot(jnp.arange(32), 32)
     mixed, _ = mixup(images, labels, jax.random.key(0), 0.4)
     assert mixed.dtype == jnp.float32
     assert images.min() <= mixed.min() and mixed.max() <= images.max() and mixed.max() > 1
     compiled = jax.jit(mixup)(images, labels, jax.random.key(0), 0.4)
     np.testing.assert_allclose(mixed, compiled[0], rtol=1e-6)
     with pytest.raises(TypeError, match="one_hot"):
-        mixup(images, jnp.arange(8), jax.random.key(0), 0.4)
+        mixup(images, jnp.arange(32), jax.random.key(0), 0.4)

@@ -18,7 +18,10 @@ def strict():
 
 def numbered(n=23, size=5, seed=0, **options):
     """Examples whose values are their own numbers: 23 in batches of 5 make 4 steps an epoch, 3 left out."""
-    arrays = {"x": np.arange(n, dtype=np.float32)[:, None] * np.ones((1, 2), np.float32), "label": np.arange(n)}
+    arrays = {
+        "x": np.arange(n, dtype=np.float32)[:, None] * np.ones((1, 2), np.float32),
+        "label": np.arange(n),
+    }
     return jann.data.batches(arrays, size, jax.random.key(seed), **options)
 
 
@@ -48,7 +51,7 @@ def test_twenty_steps_are_ten_and_ten_bit_for_bit(shuffle):
 
 
 @pytest.mark.parametrize("n, size", [(23, 5), (5, 5), (7, 1)])
-@pytest.mark.parametrize("start, steps", [(0, 9), (3, 2), (2, 13)])
+@pytest.mark.parametrize("start, steps", [(0, 9), (2, 13)])
 def test_plans_of_any_length_agree_with_single_steps(n, size, start, steps):
     batches = numbered(n, size)
     plan = batches.plan(start, steps)
@@ -78,7 +81,9 @@ def test_each_epoch_visits_each_example_at_most_once_and_leaves_out_others():
 
 def test_leaves_stay_together():
     batch = numbered()(7)
-    np.testing.assert_array_equal(batch["x"], np.asarray(batch["label"], np.float32)[:, None] * np.ones((1, 2)))
+    np.testing.assert_array_equal(
+        batch["x"], np.asarray(batch["label"], np.float32)[:, None] * np.ones((1, 2))
+    )
 
 
 def test_without_shuffling_the_order_is_the_datas():
