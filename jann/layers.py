@@ -129,7 +129,8 @@ def conv_transpose(
 ) -> jax.Array:
     """x[..., *space, inputs] -> transposed convolution, [..., *space', outputs]
 
-    The gradient of `conv` with respect to its input, with a kernel declared by `conv_spec(inputs, outputs, window)`.
+    The gradient of `conv` with respect to its input, with a kernel declared by `conv_spec(inputs, outputs, window)`
+    (the convolution's own has inputs and outputs exchanged).
     "same" gives size * stride, "valid" (size - 1) * stride + window; a number p is PyTorch's `padding=p`:
     (size - 1) * stride - 2 p + window.
     """
@@ -149,7 +150,7 @@ def conv_transpose(
         pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(weight.shape[:dims], sides, strict=True)]
     y = lax.conv_transpose(
         x.reshape(-1, *x.shape[-dims - 1 :]),
-        weight.astype(x.dtype),
+        jnp.flip(weight, tuple(range(dims))).astype(x.dtype),  # a gradient runs through the window backwards
         _each(stride, dims),
         pads,
         dimension_numbers=_channels_last(dims),
@@ -182,6 +183,7 @@ def global_max_pool(x: jax.Array, dims: int = 2) -> jax.Array:
 
 def global_average_pool(x: jax.Array, dims: int = 2) -> jax.Array:
     """x[..., *space, channels] -> the mean of each channel over `dims` axes, [..., channels]"""
+    _floats(x, "pooling")
     return x.mean(tuple(range(-dims - 1, -1)), dtype=_wide(x)).astype(x.dtype)
 
 

@@ -1,6 +1,7 @@
 """Architectures, one a file."""
 
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
@@ -24,6 +25,7 @@ __all__ = [
     "ResNet",
     "Residual",
     "chain",
+    "from_flax",
     "parallel",
     "perceptron_epoch",
     "perceptron_rule",
