@@ -183,7 +183,7 @@ def global_max_pool(x: jax.Array, dims: int = 2) -> jax.Array:
 
 def global_average_pool(x: jax.Array, dims: int = 2) -> jax.Array:
     """x[..., *space, channels] -> the mean of each channel over `dims` axes, [..., channels]"""
-    _floats(x, "pooling")
+    x = _floats(x, "pooling")
     return x.mean(tuple(range(-dims - 1, -1)), dtype=_wide(x)).astype(x.dtype)
 
 
