@@ -190,7 +190,7 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
 def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
     """What to scan over, each leaf [n, ...], and the function that makes a batch of one row of it."""
     if n < 1:
-        raise ValueError(f"n={n}: training takes at least one step")
+        raise ValueError(f"n={n}: train takes at least one step")
     if hasattr(batches, "plan"):
         return batches.plan(step, n), batches.take
     if callable(batches):
@@ -275,4 +275,5 @@ def _over_members(step, train_state, batch):
 def _convolves_on_cpu(step, batches, train_state, n):
     if jax.default_backend() != "cpu":
         return False
-    return "conv_general_dilated" in str(jax.make_jaxpr(partial(_scanned, step, n=n))(batches, train_state))
+    traced = _scanned.trace(step, batches, train_state, n)  # which the call then need not trace again
+    return "conv_general_dilated" in str(traced.jaxpr)
