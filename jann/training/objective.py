@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Tree
+from jann.core import Model, Tree, combine
 from jann.training.state import Loss, update_average
 
 Criterion = Callable[[Any, dict], dict[str, jax.Array]]
@@ -45,7 +45,9 @@ def objective(
         outputs, statistics = model.apply(params, batch[inputs], key=key)
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
-            extra = {**extra, "statistics": update_average(extra["statistics"], statistics, momentum)}
+            average = extra["statistics"]
+            statistics = combine(average.value, statistics)  # a part without any may say None or {}
+            extra = {**extra, "statistics": update_average(average, statistics, momentum)}
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
