@@ -23,7 +23,7 @@ POINTS = 40  # of each learning curve
 
 def prepare(batch: dict, key: jax.Array | None = None, noise: float = 0.0) -> dict:
     """image[..., 8, 8, 1] of 0..16 -> image[..., 64] of 0..1, with Gaussian noise where there is a key."""
-    image = batch["image"].reshape(*batch["image"].shape[:-3], 64) / 16.0
+    image = batch["image"].reshape(*batch["image"].shape[:-3], 64).astype("float32") / 16
     if key is not None:
         image = image + noise * jax.random.normal(key, image.shape)
     return {**batch, "image": image}
@@ -102,20 +102,20 @@ def main(
     if not swept.complete:
         print(swept, f"interrupted; what is finished is kept in {folder}, the same command goes on", sep="\n")
         return
-    report(folder, dataset, model, swept)
+    report(folder, dataset, model, swept, steps)
 
 
-def report(folder: Path, dataset, model, swept) -> None:
+def report(folder: Path, dataset, model, swept, steps) -> None:
     """Writes results, metrics, figures and the best model; prints the table."""
     names = [f"{point['learning_rate']:g}" for point in swept.points]
     rows = [{**row, "parameters": jann.count(model)} for row in swept.rows()]
     write_results(folder, rows)
     curves = [swept.results(i)["curves"] for i in range(len(swept.points))]
-    every = len(curves[0]["train_loss"][0])
+    at = steps // POINTS * np.arange(1, POINTS + 1)
     write_metrics(folder, [
-        {"learning_rate": point["learning_rate"], "seed": seed, "point": j + 1, "of": every,
+        {"learning_rate": point["learning_rate"], "seed": seed, "step": int(at[j]),
          **{name: float(values[seed, j]) for name, values in curve.items()}}
-        for point, curve in zip(swept.points, curves, strict=True) for seed in range(swept.seeds) for j in range(every)
+        for point, curve in zip(swept.points, curves, strict=True) for seed in range(swept.seeds) for j in range(POINTS)
     ])  # fmt: skip
 
     best = swept.best("validation_accuracy")
@@ -133,12 +133,11 @@ def report(folder: Path, dataset, model, swept) -> None:
     figures = {
         "validation_accuracy": jann.plots.curves(
             {label + n: c["validation_accuracy"] for n, c in zip(names, curves, strict=True)},
-            ylabel="validation accuracy", xlabel=f"part of the run, of {every}", x=np.arange(1, every + 1),
+            ylabel="validation accuracy", x=at,
         ),
         "loss": jann.plots.curves(
             {"train": curves[best]["train_loss"], "validation": curves[best]["validation_loss"]},
-            ylabel="cross-entropy (nats)", xlabel=f"part of the run, of {every}", x=np.arange(1, every + 1), log_y=True,
-            title=f"Learning rate {names[best]}",
+            ylabel="cross-entropy (nats)", x=at, log_y=True, title=f"Learning rate {names[best]}",
         ),
         "confusion": jann.plots.confusion_matrix(labels, logits.argmax(-1), dataset.classes),
         "network": jann.plots.network(weights, activations=[np.asarray(a) for a in layers], labels=dataset.classes),

@@ -42,8 +42,9 @@ def main(
         flipped = jann.data.random_flip(batch["image"], jax.random.fold_in(key, 0))
         return standardise({**batch, "image": jann.data.random_crop(flipped, jax.random.fold_in(key, 1), pad=1)})
 
+    network = jann.models.VGG(inputs=1, outputs=10, widths=((16, 16), (32, 32), (64, 64)))
     run(
-        out, dataset, jann.models.VGG(inputs=1, outputs=10), Recipe(epochs, batch_size, learning_rate, weight_decay),
+        out, dataset, network, Recipe(epochs, batch_size, learning_rate, weight_decay),
         transform=transform, prepare=standardise, published="accuracy 92-93 % (Xiao et al. 2017)",
         seeds=seeds, seed=seed,
     )  # fmt: skip

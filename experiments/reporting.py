@@ -43,7 +43,10 @@ def show_table(rows: list[dict], title: str) -> None:
         table.add_column(name.replace("_", " "), justify="right")
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    Console().print(table)
+    console = Console()
+    if not (console.is_terminal or console.is_jupyter):
+        console = Console(width=140)  # a log file has room
+    console.print(table)
 
 
 def mistakes(dataset: Any, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, most: int = 16) -> Figure | None:

@@ -336,6 +336,26 @@ def _unstacked_spec(spec: Spec) -> list[Spec] | None:
     return [jax.tree.map(block, spec, is_leaf=is_param)] * leaves[0][1].shape[0]
 
 
+def in_form_of(spec: Spec, params: Tree) -> Spec:
+    """The spec with its equal blocks stacked or listed as `params` has them, so that paths agree."""
+    if isinstance(spec, dict) and isinstance(params, (list, tuple)):
+        spec = _unstacked_spec(spec) or spec
+    elif isinstance(spec, list) and isinstance(params, dict) and spec:
+        spec = _stacked_spec(spec)
+    if isinstance(spec, dict) and isinstance(params, dict):
+        return {name: in_form_of(below, params.get(name)) for name, below in spec.items()}
+    if isinstance(spec, list) and isinstance(params, (list, tuple)):
+        given = itertools.chain(params, itertools.repeat(None))
+        return [in_form_of(below, part) for below, part in zip(spec, given, strict=False)]
+    return spec
+
+
+def _stacked_spec(blocks: list[Spec]) -> Spec:
+    taken = {name for param in flatten(blocks[0]).values() for name in param.axes}
+    name = next(name for n in itertools.count() if (name := "layers" + "'" * n) not in taken)
+    return stack(blocks[0], **{name: len(blocks)})
+
+
 def check(model_or_spec: Model | Spec, params: Tree) -> None:
     """Raises ShapeError listing every parameter that is missing, unexpected or of another shape than declared.
 
@@ -351,10 +371,6 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
                 problems.append(f"{name}: wanted {_axes(want)}, got {type(got).__name__}")
             elif tuple(got.shape) != want.shape:
                 problems.append(f"{name}: wanted {_axes(want)}, got {list(got.shape)}")
-        elif isinstance(want, dict) and isinstance(got, (list, tuple)) and (blocks := _unstacked_spec(want)):
-            walk(blocks, got, path)
-        elif isinstance(want, list) and isinstance(got, dict) and want:
-            walk(stack(want[0], layers=len(want)), got, path)
         elif isinstance(want, dict):
             if not isinstance(got, dict):
                 problems.append(f"{name}: wanted a dict with {', '.join(want)}, got {type(got).__name__}")
@@ -379,7 +395,7 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
                 name = "/".join(path) + ("/" + path_name(below) if below else "")
                 problems.append(f"{name}: missing, wanted {_axes(param)}")
 
-    walk(_as_spec(model_or_spec), params, ())
+    walk(in_form_of(_as_spec(model_or_spec), params), params, ())
     if problems:
         owner = repr(model_or_spec) if isinstance(model_or_spec, Model) else "the spec"
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -393,7 +409,8 @@ def _axes(param: Param) -> str:
 
 def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
     """params -> (what is trained, running statistics). Training takes the first, `combine` gives both back."""
-    untrained = {path for path, param in flatten(_as_spec(model)).items() if not param.trained}
+    declared = in_form_of(_as_spec(model), params)
+    untrained = {path for path, param in flatten(declared).items() if not param.trained}
     return partition(params, lambda path, leaf: path not in untrained)
 
 
@@ -402,8 +419,13 @@ def decay_mask(model: Model) -> Callable[[Tree], Tree]:
 
     `optax.adamw(1e-3, mask=jann.decay_mask(model))`; it fits all parameters, the trained ones, or any part of them.
     """
-    contracting = {path for path, param in flatten(_as_spec(model)).items() if param.into}
-    return lambda params: tree_map_with_path(lambda path, leaf: path_name(path) in contracting, params)
+    spec = _as_spec(model)
+
+    def mask(params):
+        contracting = {path for path, param in flatten(in_form_of(spec, params)).items() if param.into}
+        return tree_map_with_path(lambda path, leaf: path_name(path) in contracting, params)
+
+    return mask
 
 
 def count(model_or_params: Model | Tree) -> int:

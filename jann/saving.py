@@ -10,8 +10,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import tree_flatten_with_path
 
-from jann.core import Model, Tree, check, combine, flatten, function_name, split, unflatten
+from jann.core import (
+    Model,
+    Tree,
+    check,
+    combine,
+    flatten,
+    function_name,
+    is_param,
+    path_name,
+    split,
+    unflatten,
+)
 
 MODEL, WEIGHTS = "model.json", "model.safetensors"
 
@@ -56,22 +68,29 @@ def load(folder: str | Path) -> tuple[Model, Tree]:
     if (folder / WEIGHTS).exists():
         try:
             with safe_open(folder / WEIGHTS, framework="numpy") as file:
-                params = unflatten({name: jnp.asarray(file.get_tensor(name)) for name in file.keys()})
+                arrays = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}
         except SafetensorError as error:
             raise ValueError(
                 f"{folder / WEIGHTS} is damaged or truncated ({error}): copy or save it again"
             ) from None
+        params = unflatten({**_empty_containers(model), **arrays})
     else:
         params = _from_checkpoint(folder, model)
     check(model, params)
     return model, params
 
 
+def _empty_containers(model: Model) -> dict[str, Tree]:
+    """Paths of the spec that hold no parameter (an activation in a list of layers), which a file of arrays lacks."""
+    nodes = tree_flatten_with_path(model.spec(), is_leaf=lambda node: is_param(node) or not node)[0]
+    return {path_name(path): node for path, node in nodes if not is_param(node)}
+
+
 def _from_checkpoint(folder: Path, model: Model) -> Tree:
     from jann.training.checkpoint import Checkpoints
 
     trained, statistics = split(model, jax.eval_shape(model.init, jax.random.key(0)))
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         params = checkpoints.restore_part("params", trained)
         if flatten(statistics):
             params = combine(params, checkpoints.restore_part("extra/statistics/value", statistics))
@@ -91,11 +110,8 @@ def to_json(model: Model) -> dict:
             return value
         if isinstance(value, tuple):
             return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        if isinstance(value, (np.dtype, type)):
-            try:
-                return {"dtype": jnp.dtype(value).name}
-            except TypeError:
-                pass
+        if isinstance(value, np.dtype):
+            return {"dtype": value.name}
         if callable(value):
             module, name = function_name(value)
             if _found(module, name) is value:
@@ -127,6 +143,8 @@ def from_json(description: dict) -> Model:
             return jnp.dtype(value["dtype"])
         return value
 
+    if not (isinstance(description, dict) and {"model", "fields"} <= description.keys()):
+        raise ValueError('the description of a model is {"model": "module:Class", "fields": {...}}')
     module, _, name = description["model"].partition(":")
     cls = _imported(module, name)
     if not (isinstance(cls, type) and issubclass(cls, Model)):

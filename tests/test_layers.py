@@ -250,3 +250,14 @@ def test_wrong_channels_are_named(name, key):
         pytest.skip("has no parameters")
     with pytest.raises(ShapeError, match=r"got \[.*5\]"):
         layer(params, jnp.ones((*x.shape[:-1], 5)))
+
+
+# dropout
+
+
+def test_no_noise_is_drawn_for_a_rate_written_as_zero(key):
+    x = jnp.linspace(-2.0, 2.0, 12).reshape(3, 4)
+    draws = jax.make_jaxpr(lambda rate: layers.dropout(x, rate, key))(0.0)
+    assert "random_bits" in str(draws)  # a traced rate may be any rate
+    assert "random_bits" not in str(jax.make_jaxpr(lambda: layers.dropout(x, 0.0, key))())
+    close(layers.dropout(x, jnp.float32(0), key), layers.dropout(x, 0.0, key), 0)

@@ -4,7 +4,7 @@ from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, 
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
-from jann.models.parts import BatchNorm, Conv, Dropout, Linear
+from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.vgg import VGG
@@ -16,6 +16,7 @@ __all__ = [
     "Chain",
     "Conv",
     "Dropout",
+    "Flatten",
     "LeNet",
     "Linear",
     "Neuron",

@@ -58,3 +58,17 @@ class Dropout(Model):
 
     def apply(self, params, x, state=None, key=None):
         return dropout(x, self.rate, key), state
+
+
+class Flatten(Model):
+    """x[..., a, b, c] -> [..., a b c]: the last `dims` axes as one, e.g. 3 for images before an MLP."""
+
+    dims: int
+
+    def spec(self):
+        return {}
+
+    def apply(self, params, x, state=None, key=None):
+        if x.ndim < self.dims:
+            raise ValueError(f"{self!r} takes at least {self.dims} axes, got {list(x.shape)}")
+        return x.reshape(*x.shape[: x.ndim - self.dims], -1), state

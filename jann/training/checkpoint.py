@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,18 @@ class CheckpointError(ValueError):
 class Checkpoints:
     """The checkpoints of one run, in `folder/checkpoints`; a context manager that waits for the last write.
 
-    keep:  how many of the latest to keep
-    best:  (metric, "max" or "min"): also keep the one that is best by this metric
+    keep:       how many of the latest to keep
+    best:       (metric, "max" or "min"): also keep the one that is best by this metric
+    read_only:  look without touching: a run that is still writing is not disturbed
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2, best: tuple[str, str] | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        keep: int = 2,
+        best: tuple[str, str] | None = None,
+        read_only: bool = False,
+    ):
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
 
@@ -31,17 +39,25 @@ class Checkpoints:
             raise ValueError(f"best={best}: the second part is 'max' or 'min'")
         self.folder = Path(folder).absolute() / "checkpoints"
         self._best = best
-        policies = [preserve.LatestN(keep)]
+        policies, tracked = [preserve.LatestN(keep)], {}
         if best is not None:
-            name, least = best[0], best[1] == "min"
-            worst = float("inf" if least else "-inf")
-            policies.append(preserve.BestN(get_metric_fn=lambda m: m.get(name, worst), reverse=least, n=1))
+            least = best[1] == "min"
+            policies.append(
+                preserve.BestN(get_metric_fn=self._score, reverse=least, n=1, keep_checkpoints_without_metrics=False)
+            )
+            tracked = {"best_fn": self._score, "best_mode": best[1]}  # else Orbax would not write the metrics
+        if read_only and not self.folder.exists():
+            raise CheckpointError(f"{self.folder} does not exist: there is no checkpoint to read")
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_handlers=ocp.PyTreeCheckpointHandler(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=preserve.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+                preservation_policy=preserve.AnyPreservationPolicy(policies),
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                **tracked,
             ),
         )
 
@@ -59,10 +75,16 @@ class Checkpoints:
         """The kept step that is best by `best`; None if there is none."""
         if self._best is None:
             return None
-        rows = {step: self._manager.metrics(step) or {} for step in self.steps()}
-        rows = {step: row[self._best[0]] for step, row in rows.items() if self._best[0] in row}
+        scores = {step: self._score(self._manager.metrics(step) or {}) for step in self.steps()}
+        scores = {step: score for step, score in scores.items() if math.isfinite(score)}
         choose = max if self._best[1] == "max" else min
-        return choose(rows, key=rows.get) if rows else None
+        return choose(scores, key=scores.get) if scores else None
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        """The metric that `best` names; NaN and nothing count as worst."""
+        name, mode = self._best
+        value = metrics.get(name, math.nan)
+        return value if not math.isnan(value) else math.inf if mode == "min" else -math.inf
 
     def save(self, step: int, tree: Tree, metrics: dict[str, float] | None = None) -> None:
         """Starts writing `tree` as the checkpoint of `step`; what is in memory may change or be donated at once."""
@@ -154,7 +176,11 @@ def _data(leaf: Any) -> Any:
 
 
 def _like(leaf: Any, stored: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else stored
+    if not _is_key(leaf):
+        return stored
+    kinds: list[Any] = []  # found under eval_shape, because a template may have no values
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), leaf)
+    return jax.random.wrap_key_data(stored, impl=kinds[0])
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:

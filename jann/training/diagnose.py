@@ -1,6 +1,7 @@
 """Where did the NaN come from?"""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,17 +51,38 @@ class Diagnosis:
 def diagnose(loss: Any, params: Tree, batch: Any, key: jax.Array | None = None, extra: Any = None) -> Diagnosis:
     """Runs `loss(params, batch, key, extra)` once and says which arrays are not finite, first to last.
 
-    Activations are those that the model taps, so the origin is as precise as its taps. With `jax_debug_nans` on, JAX
-    itself stops at the operation.
+    Activations are those that the model taps, so the origin is as precise as its taps; inside `apply_blocks` the layer
+    is named too. With `jax_debug_nans` on, JAX itself stops at the operation.
     """
+    activations: list[str] = []
 
-    def bad(tree):
-        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-        inexact = [(path, leaf) for path, leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
-        return tuple(path_name(path) or "value" for path, leaf in inexact if not jnp.isfinite(leaf).all())
+    def note(name, finite, *layers):
+        if not finite:
+            where = ", ".join(str(int(layer)) for layer in layers)
+            activations.append(f"{name} of layer {where}" if layers else name)
+
+    def watch(name):
+        def edit(value, layer):
+            layers = () if layer is None else layer if isinstance(layer, tuple) else (layer,)
+            finite = jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(value) if _inexact(leaf)]).all()
+            jax.debug.callback(partial(note, name), finite, *layers, ordered=True)
+            return value
+
+        return edit
 
     with jax.debug_nans(False), jax.debug_infs(False):
-        (value, _), taps = observe(loss)(params, batch, key, extra)
+        names = jax.eval_shape(lambda *inputs: observe(loss)(*inputs)[1], params, batch, key, extra)
+        (value, _), _ = observe(loss, {name: watch(name) for name in names})(params, batch, key, extra)
+        jax.effects_barrier()
         grads = jax.grad(lambda p: loss(p, batch, key, extra)[0])(params)
-        activations = tuple(name for name, tapped in taps.items() if bad(tapped))
-        return Diagnosis(bad(batch), bad(params), activations, float(value), bad(grads))
+        return Diagnosis(_bad(batch), _bad(params), tuple(activations), float(value), _bad(grads))
+
+
+def _inexact(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def _bad(tree: Any) -> tuple[str, ...]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    bad = [path for path, leaf in leaves if _inexact(leaf) and not jnp.isfinite(leaf).all()]
+    return tuple(path_name(path) or "value" for path in bad)

@@ -1,5 +1,6 @@
 """The usual training loop: short enough to copy into a notebook and change."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -11,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model
+from jann.core import Model, Tree
 from jann.saving import MODEL, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
-from jann.training.logs import Log, Progress, RunFolderError, write_json
+from jann.training.logs import Log, Progress, RunFolderError, open_run
 from jann.training.state import Step, TrainState, chunks, eval_params
 
 
@@ -53,40 +54,43 @@ def fit(
     patience:    stop when `best` has not improved for so many entries
     tensorboard: also write TensorBoard event files (extra `jann[tensorboard]`)
 
-    Raises NonFiniteError when a loss is NaN or infinite: it carries the step and the last good train state, and
-    `jann.diagnose` says which layer it came from. Raises RunFolderError or CheckpointError for a folder that cannot be
-    used, ValueError for n < 1.
+    Raises NonFiniteError when a loss or the parameters become NaN or infinite: it carries the step and the last good
+    train state, and `jann.diagnose` says which layer it came from. Raises RunFolderError or CheckpointError for a
+    folder that cannot be used, or that holds the run of another model; ValueError for n < 1.
     """
     if n < 1:
         raise ValueError(f"n={n}: fit takes at least one step")
     if patience is not None and best is None:
         raise ValueError("patience needs best=(metric, 'max' or 'min') to know what improves")
+    if best is not None and best[1] not in ("max", "min"):
+        raise ValueError(f"best={best}: the second part is 'max' or 'min'")
     every = every or -(-n // 20)
-    first = int(np.ravel(train_state.step)[0])
-    end = first + n
-    checkpoints, log = None, Log(None)
-    if folder is not None:
-        folder = _writable(folder)
-        if model is not None:
-            write_json(folder / MODEL, to_json(model))
-        checkpoints, log = Checkpoints(folder, keep, best), Log(folder, tensorboard)
-        if checkpoints.steps():
-            train_state = checkpoints.restore(train_state)
-        log.resume(int(np.ravel(train_state.step)[0]))
-    elif tensorboard:
-        log = Log(None, tensorboard)
+    end = _step(train_state) + n
+    with contextlib.ExitStack() as closing:
+        interrupt, checkpoints = closing.enter_context(Interrupt()), None
+        if folder is not None:
+            folder = _writable(folder)
+            if model is not None:
+                open_run(folder, to_json(model), MODEL)
+            checkpoints = closing.enter_context(Checkpoints(folder, keep, best))
+            if checkpoints.steps():
+                train_state = checkpoints.restore(train_state)
+        log = closing.enter_context(contextlib.closing(Log(folder, tensorboard)))
+        done = saved = _step(train_state)
+        log.resume(done)
+        bar = closing.enter_context(Progress("training", end, progress, done))
 
-    done = int(np.ravel(train_state.step)[0])
-    saved = done
-    with Interrupt() as interrupt, Progress("training", end, progress, done) as bar:
+        good = train_state  # chunks leaves what it starts from alone
+        clock = time.perf_counter()
         if done < end and not _out_of_patience(log.rows, best, patience):
-            good = None if checkpoints else jax.tree.map(jnp.copy, train_state)
-            clock = time.perf_counter()
-            start = train_state
-            for train_state, metrics in chunks(step, batches, start, end - done, every):
-                _stop_if_not_finite(metrics, done, good, checkpoints, saved, train_state)
+            for train_state, metrics in chunks(step, batches, good, end - done, every):
+                if (bad := _not_finite(metrics, train_state)) is not None:
+                    if checkpoints is not None and saved > _step(good):
+                        checkpoints.wait()
+                        good = checkpoints.restore(train_state)
+                    raise _stopped(done + bad, metrics["loss"][bad], good)
                 took, clock = time.perf_counter() - clock, time.perf_counter()
-                steps = len(jax.tree.leaves(metrics)[0])
+                steps = len(metrics["loss"])
                 done += steps
                 row = {"step": done, **{name: np.mean(value, 0) for name, value in metrics.items()}}
                 if "learning_rate" in metrics:
@@ -95,6 +99,8 @@ def fit(
                 if evaluate is not None:
                     row.update(evaluate(train_state))
                     clock = time.perf_counter()
+                if best is not None and best[0] not in row:
+                    raise ValueError(f"best={best}: there is no {best[0]!r} among {list(row)}")
                 log.write(row)
                 bar.update(done, _note(row))
                 stop = done == end or interrupt.asked or _out_of_patience(log.rows, best, patience)
@@ -105,12 +111,8 @@ def fit(
                     saved = done
                 if stop:
                     break
-    log.close()
-    if checkpoints is not None:
-        checkpoints.wait()
-        checkpoints.__exit__()
-        if model is not None and train_state.step.ndim == 0:
-            save(folder, model, eval_params(train_state))
+    if folder is not None and model is not None and train_state.step.ndim == 0:
+        save(folder, model, eval_params(train_state))
     return train_state, log.history()
 
 
@@ -149,18 +151,32 @@ def _writable(folder: str | Path) -> Path:
     return folder
 
 
-def _stop_if_not_finite(metrics, done, good, checkpoints, saved, train_state):
+def _step(train_state: TrainState) -> int:
+    return int(np.ravel(train_state.step)[0])
+
+
+def _not_finite(metrics: dict, train_state: TrainState) -> int | None:
+    """Which step of a chunk went wrong: the first without a finite loss, or the last if only its parameters are not."""
     loss = np.asarray(metrics["loss"]).reshape(len(metrics["loss"]), -1)
     bad = ~np.isfinite(loss).all(1)
-    if not bad.any():
-        return
-    step = done + int(bad.argmax())
-    if checkpoints is not None and checkpoints.steps():
-        checkpoints.wait()
-        good = checkpoints.restore(train_state)
-    kept = "" if good is None else f"; the last good state is that of step {int(np.ravel(good.step)[0])}"
-    raise NonFiniteError(
-        f"the loss of step {step} is {loss[bad.argmax()].tolist()}{kept} (error.train_state). "
+    if bad.any():
+        return int(bad.argmax())
+    return None if _all_finite(train_state.params) else len(bad) - 1
+
+
+@jax.jit
+def _all_finite(tree: Tree) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
+def _stopped(step: int, loss: Any, good: TrainState) -> NonFiniteError:
+    loss = np.asarray(loss)
+    what = f"the loss of step {step} is {loss.tolist()}"
+    if np.isfinite(loss).all():
+        what = f"step {step} made parameters that are not finite, from a loss of {loss.tolist()}"
+    return NonFiniteError(
+        f"{what}; the last good state is that of step {_step(good)} (error.train_state). "
         f"jann.diagnose(loss, params, batch) says where it comes from",
         step,
         good,
@@ -170,10 +186,10 @@ def _stop_if_not_finite(metrics, done, good, checkpoints, saved, train_state):
 def _out_of_patience(rows: list[dict], best: tuple[str, str] | None, patience: int | None) -> bool:
     if patience is None or not rows:
         return False
-    if best[0] not in rows[-1]:
-        raise ValueError(f"best={best}: there is no {best[0]!r} among {list(rows[-1])}")
-    values = [np.mean(row[best[0]]) for row in rows]
-    top = int(np.argmax(values) if best[1] == "max" else np.argmin(values))
+    worst = -np.inf if best[1] == "max" else np.inf
+    values = np.array([np.mean(row.get(best[0], worst)) for row in rows])
+    values = np.where(np.isnan(values), worst, values)
+    top = int(values.argmax() if best[1] == "max" else values.argmin())
     return len(values) - 1 - top >= patience
 
 

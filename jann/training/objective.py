@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, Tree, combine
+from jann.core import Model, Tree, flatten, path_name
 from jann.training.state import Loss, update_average
 
 Criterion = Callable[[Any, dict], dict[str, jax.Array]]
@@ -45,12 +46,22 @@ def objective(
         outputs, statistics = model.apply(params, batch[inputs], key=key)
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
-            average = extra["statistics"]
-            statistics = combine(average.value, statistics)  # a part without any may say None or {}
-            extra = {**extra, "statistics": update_average(average, statistics, momentum)}
+            kept = extra["statistics"]
+            extra = {**extra, "statistics": update_average(kept, _all_of(kept.value, statistics), momentum)}
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
+
+
+def _all_of(kept: Tree, statistics: Tree) -> Tree:
+    """The batch's statistics with the containers of the kept ones, so that a model need not return empty dicts."""
+    wanted, got = flatten(kept), flatten(statistics)
+    if wanted.keys() != got.keys():
+        raise ValueError(
+            f"the spec declares running statistics {', '.join(wanted)}; as its state the model returned "
+            f"{', '.join(got) or 'none'}"
+        )
+    return tree_map_with_path(lambda path, _: got[path_name(path)], kept)
 
 
 @functools.lru_cache(maxsize=128)
@@ -63,7 +74,6 @@ def measure(model: Model, criterion: Criterion = classification, inputs: str = "
     return values
 
 
-@functools.partial(jax.jit, static_argnames=("measure", "size", "transform"))
 def evaluate(
     measure: Callable[[Tree, Any], dict[str, jax.Array]],
     params: Tree,
@@ -71,7 +81,7 @@ def evaluate(
     size: int = 500,
     transform: Callable | None = None,
 ) -> dict[str, jax.Array]:
-    """Means over the whole set, exact also where `size` does not divide it: {name: scalar}.
+    """Means over the whole set, exact also where `size` does not divide it: {name: scalar}. May be jitted or vmapped.
 
     measure:    `measure(params, batch) -> {name: values[size]}`, or `{name: (sums[size], weights[size])}` for a mean
                 over something finer than examples, such as tokens
@@ -83,21 +93,32 @@ def evaluate(
     examples = jax.tree.leaves(arrays)[0].shape[0]
     if examples == 0:
         raise ValueError("there is nothing to evaluate: the arrays hold no example")
+    if size < 1:
+        raise ValueError(f"size={size}: evaluate takes at least one example at a time")
     size = min(size, examples)
     rounds = -(-examples // size)
-
-    def one(i):
-        # The last round starts earlier and masks what an earlier one has seen, so that nothing is padded.
-        start = jnp.minimum(i * size, examples - size)
-        batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), arrays)
-        batch = batch if transform is None else transform(batch, None)
-        fresh = start + jnp.arange(size) >= i * size
-
-        def sums(value):
-            value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
-            return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
-
-        return {name: sums(value) for name, value in measure(params, batch).items()}
-
-    totals = jax.lax.map(one, jnp.arange(rounds))
+    one = functools.partial(_sums, measure, transform, size)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, arrays))):
+        totals = jax.lax.map(lambda i: one(params, arrays, i), jnp.arange(rounds))
+    else:  # not one loop: see `chunks` on convolutions
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        totals = [one(params, arrays, i) for i in range(rounds)]
+        totals = jax.tree.map(lambda *sums: jnp.stack(sums), *totals)
     return {name: value.sum() / weight.sum() for name, (value, weight) in totals.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sums(measure, transform, size, params, arrays, i):
+    """Sum and weight of each value over round i. The last round starts earlier and masks what was seen before."""
+    examples = jax.tree.leaves(arrays)[0].shape[0]
+    start = jnp.minimum(i * size, examples - size)
+    batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), arrays)
+    batch = batch if transform is None else transform(batch, None)
+    fresh = start + jnp.arange(size) >= i * size
+
+    def sums(value):
+        value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
+        value = value.astype(jnp.promote_types(value.dtype, jnp.float32))  # sums of bfloat16 would be rounded
+        return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
+
+    return {name: sums(value) for name, value in measure(params, batch).items()}

@@ -58,6 +58,8 @@ def sweep(
         raise ValueError(f"seeds={seeds}: a sweep needs at least one")
     if form not in ("auto", *FORMS):
         raise ValueError(f"form={form!r}: choose 'auto', 'map' or 'vmap'")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk}: at least one run goes at a time")
     axes = {name: _axis(name, values) for name, values in grid.items()}
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     key = jax.random.key(0) if key is None else key
@@ -114,6 +116,8 @@ class Sweep:
 
     def best(self, name: str, mode: str = "max") -> int:
         """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode={mode!r}: choose 'max' or 'min'")
         sign = 1 if mode == "max" else -1
         finished = {point for point, _ in self.runs}
         means = {point: sign * float(np.mean(self.results(point)[name])) for point in finished}
@@ -143,7 +147,7 @@ class Sweep:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
-        console = Console(width=120)
+        console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)
         missing = len(self.points) * self.seeds - len(self.runs)
@@ -240,7 +244,8 @@ def _compile(experiment: Callable, form: str, devices: list, inputs: Any) -> Cal
     def one(key_and_hyper):
         key, hyper = key_and_hyper
         results = experiment(key, **hyper)
-        if not isinstance(results, dict) or not all(hasattr(leaf, "dtype") for leaf in flatten(results).values()):
+        arrays = isinstance(results, dict) and all(hasattr(leaf, "dtype") for leaf in flatten(results).values())
+        if not arrays or not results:
             raise ValueError(f"an experiment returns a dict of arrays, got {type(results).__name__}: {results!r:.200}")
         return results
 
@@ -267,11 +272,28 @@ def _memory(compiled: Any, devices: list) -> tuple[int, float]:
 
 def _groups(points: list[dict]) -> Iterator[tuple[dict, list[int]]]:
     """(static hyper-parameters, indices of the points that share them)"""
-    groups: dict[str, tuple[dict, list[int]]] = {}
+    groups: dict[tuple, tuple[dict, list[int]]] = {}
     for i, point in enumerate(points):
         static = {name: value for name, value in point.items() if not isinstance(value, float)}
-        groups.setdefault(repr(static), (static, []))[1].append(i)
+        same = tuple((name, type(value), _identity(value)) for name, value in static.items())
+        groups.setdefault(same, (static, []))[1].append(i)
     yield from groups.values()
+
+
+def _identity(value: Any) -> Any:
+    """What tells two values apart: themselves, or for what cannot be hashed (arrays) where they lie."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
+def _experiment_name(experiment: Callable) -> str:
+    """"module:name", also of a partial, whose own text holds addresses that change from process to process."""
+    while isinstance(experiment, partial):
+        experiment = experiment.func
+    return ":".join(function_name(experiment))
 
 
 def _axis(name: str, values: Any) -> list:

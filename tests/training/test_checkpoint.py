@@ -1,0 +1,134 @@
+"""Checkpoints: everything that a run is, whole or refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jann
+from jann import CheckpointError, Checkpoints
+
+
+def tree(seed=0, size=3):
+    """Every kind of leaf that a train state may hold."""
+    key = jax.random.key(seed)
+    return {
+        "params": {"layers": [{"weight": jax.random.normal(key, (size, 2))}, {}]},
+        "half": jax.random.normal(key, (4,)).astype(jnp.bfloat16),
+        "count": jnp.int32(seed),
+        "flag": jnp.array([True, False]),
+        "key": key,
+        "keys": jax.random.split(key, 2),
+        "philox": jax.random.key(seed, impl="rbg"),
+        "average": jann.start_average({"a": jnp.ones(2) * seed}),
+        "nothing": None,
+    }
+
+
+def plain(leaf):
+    return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
+
+
+def assert_bits(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(plain(x), plain(y))
+
+
+def test_every_leaf_comes_back(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(7, tree(1))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [7]
+        assert_bits(checkpoints.restore(tree(2)), tree(1))
+        assert_bits(checkpoints.restore(jax.eval_shape(tree)), tree(1))
+        part = checkpoints.restore_part("params/layers/0", {"weight": jnp.zeros((3, 2))})
+        assert_bits(part, tree(1)["params"]["layers"][0])
+
+
+def test_what_is_saved_may_be_donated_at_once(tmp_path):
+    forget = jax.jit(lambda t: jax.tree.map(lambda x: x * 0, t), donate_argnums=0)
+    given = {"weight": jnp.arange(1_000_000.0)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, given)
+        forget(given)
+        checkpoints.wait()
+        np.testing.assert_array_equal(checkpoints.restore({"weight": jnp.zeros(1_000_000)})["weight"], np.arange(1e6))
+
+
+def test_the_latest_are_kept_and_an_earlier_one_can_be_chosen(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, tree(step))
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.best_step() is None
+        assert int(checkpoints.restore(tree())["count"]) == 3
+        assert int(checkpoints.restore(tree(), step=2)["count"]) == 2
+        with pytest.raises(CheckpointError, match=r"holds no checkpoint of step 1; it has \[2, 3\]"):
+            checkpoints.restore(tree(), step=1)
+
+
+def test_a_checkpoint_of_something_else_lists_what_differs(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(CheckpointError, match="holds no finished checkpoint"):
+            checkpoints.restore(tree())
+        checkpoints.save(1, tree())
+        checkpoints.wait()
+        other = tree(size=5)
+        other["new"], _ = jnp.ones(2), other.pop("flag")
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.restore(other)
+        lines = str(error.value).splitlines()
+        assert lines[0].endswith("checkpoints/1 is of another model, optimiser or state:")
+        assert lines[1:4] == [
+            "  new: missing in the checkpoint",
+            "  flag: only in the checkpoint",
+            "  params.layers.0.weight: [3, 2] in the checkpoint, wanted [5, 2]",
+        ]
+        assert lines[-1].startswith("give this run a folder of its own")
+        assert_bits(checkpoints.restore(tree(2)), tree())
+
+
+def test_a_truncated_checkpoint_names_itself_and_the_one_before(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree(1))
+        checkpoints.save(2, tree(2))
+    folder = tmp_path / "checkpoints" / "2"
+    largest = max((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with Checkpoints(tmp_path) as checkpoints:
+        message = r"checkpoints/2 is damaged or incomplete \(.*\): delete that folder to go on from step 1"
+        with pytest.raises(CheckpointError, match=message):
+            checkpoints.restore(tree())
+        assert_bits(checkpoints.restore(tree(), step=1), tree(1))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # from Orbax's own threads
+@pytest.mark.parametrize("remove", [True, False], ids=["removed", "truncated"])
+def test_damage_to_any_file_is_an_error_of_ours_or_none(tmp_path, remove):
+    """No file of a checkpoint can be cut without either an error that names it or all values intact."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree(1))
+    files = [f for f in (tmp_path / "checkpoints" / "1").rglob("*") if f.is_file()]
+    refused = 0
+    for file in files:
+        whole = file.read_bytes()
+        file.unlink() if remove else file.write_bytes(whole[: len(whole) // 2])
+        try:
+            with Checkpoints(tmp_path) as checkpoints:
+                if checkpoints.steps():
+                    assert_bits(checkpoints.restore(tree()), tree(1))
+        except CheckpointError as error:
+            refused += 1
+            assert "delete it to start afresh" in str(error)
+        file.write_bytes(whole)
+    assert refused >= 2
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_bits(checkpoints.restore(tree()), tree(1))
+
+
+def test_unknown_ways_of_being_best_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"best=\('loss', 'lowest'\): the second part is 'max' or 'min'"):
+        Checkpoints(tmp_path, best=("loss", "lowest"))

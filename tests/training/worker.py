@@ -1,0 +1,82 @@
+"""One run, to be killed and started again: `python worker.py KIND FOLDER STEPS`; prints a line when it begins to train.
+
+KIND: "plain" (a traceable function of the step), "stream" (read on the host) or "stacked" (an ensemble of three).
+"""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jann
+from jann.core import Model
+from jann.layers import batch_norm, batch_norm_spec, dropout, linear, linear_spec
+
+
+class Net(Model):
+    """Everything that a run can carry: weights, noise, running statistics."""
+
+    def spec(self):
+        return {"first": linear_spec(4, 16), "norm": batch_norm_spec(16), "last": linear_spec(16, 3)}
+
+    def apply(self, params, x, state=None, key=None):
+        h, statistics = batch_norm(params["norm"], linear(params["first"], x))
+        return linear(params["last"], dropout(jax.nn.relu(h), 0.2, key)), {"norm": statistics}
+
+
+def batches(step):
+    x = jax.random.normal(jax.random.fold_in(jax.random.key(9), step), (16, 4))
+    return {"x": x, "label": (x[:, 0] > 0).astype(jnp.int32) + (x[:, 1] > 0)}
+
+
+class Stream:
+    """Batches read on the host; takes a while, so that kills fall between reading and training too."""
+
+    def read(self, step, n):
+        time.sleep(0.005)
+        rows = []
+        for i in range(step, step + n):
+            x = np.random.default_rng(i).normal(size=(16, 4)).astype(np.float32)
+            rows.append({"x": x, "label": (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)})
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def fingerprint(train_state):
+    """One number for all bits of a train state: parameters, optimiser, statistics, average, key and step."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(train_state)[0]:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        digest.update(f"{jann.core.path_name(path)} {leaf.dtype} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def main(kind, folder, steps, every=2):
+    cache = Path(folder).parent / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    optimizer = optax.inject_hyperparams(optax.adamw)(optax.cosine_decay_schedule(1e-2, steps))
+    step = jann.make_step(jann.objective(Net(), inputs="x"), optimizer, average=0.9)
+    begin = jax.jit(lambda key: jann.start(Net(), optimizer, key, average_weights=True))
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    train_state = jax.vmap(begin)(keys) if kind == "stacked" else begin(keys[0])
+
+    def announce(train_state):
+        step = int(np.ravel(train_state.step)[0])
+        print(f"step {step}", flush=True)
+        return {}
+
+    source = Stream() if kind == "stream" else batches
+    end, history = jann.fit(
+        step, source, train_state, steps, every=every, folder=folder, model=Net(), evaluate=announce, progress=False
+    )
+    print(f"end {int(np.ravel(end.step)[0])} {fingerprint(end)} {hashlib.sha256(history['loss'].tobytes()).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
