@@ -1,6 +1,6 @@
 """Flax modules, Linen or NNX, as jann models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,7 +64,7 @@ class FromFlax(Model):
         return dict(self.inference if key is None else self.training)
 
     def _expect_state(self):
-        raise ValueError(f"{type(self).__name__} has a state of its own: pass state=model.state(key), then what apply returned")
+        raise ValueError(f"{self.module} has a state: pass state=model.state(key) first, then what apply returned")
 
 
 class FromLinen(FromFlax):
@@ -117,12 +117,12 @@ class FromNNX(FromFlax):
             self._expect_state()
         # Streams of noise start anew in every call, each from the call's key and its place in the module.
         start = jax.random.key(0) if key is None else key
-        noise = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: (
-                fold(start, path_name(path)) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else jnp.zeros((), leaf.dtype)
-            ),
-            noise,
-        )
+
+        def stream(path, leaf):
+            is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            return fold(start, path_name(path)) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
+
+        noise = jax.tree_util.tree_map_with_path(stream, noise)
         module = nnx.merge(graph, _filled(weights, params), _filled(others, state), noise)
         module.eval() if key is None else module.train()
         output = module(*inputs, **self._arguments(key))

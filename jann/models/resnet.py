@@ -35,7 +35,7 @@ class ResNet(Model):
     widths:    channels of the 3x3 convolutions in each stage
     block:     "basic" (3x3, 3x3) or "bottleneck" (1x1, 3x3, 1x1 to four times the width)
     stem:      "cifar" (one 3x3 convolution) or "imagenet" (7x7 with stride 2, then 3x3 max-pooling with stride 2)
-    shortcut:  where a block changes the shape: "A" takes every second place and adds zero channels, half before and half
+    shortcut:  where a block changes the shape: "A" takes every second place and adds zero channels, half before, half
                after; "B" projects with a 1x1 convolution and batch norm
     """
 
@@ -148,13 +148,13 @@ def resnet50(classes: int = 1000, width: int = 64, **fields) -> ResNet:
 
 
 def _cifar(n: int, classes: int, width: int, **fields) -> ResNet:
-    fields = {"depths": (n,) * 3, "widths": (width, 2 * width, 4 * width), **fields}
-    return ResNet(outputs=classes, **fields)
+    return ResNet(outputs=classes, depths=(n,) * 3, widths=(width, 2 * width, 4 * width), **fields)
 
 
 def _imagenet(depths: tuple[int, ...], block: str, classes: int, width: int, **fields) -> ResNet:
-    fields = {"depths": depths, "block": block, "stem": "imagenet", "shortcut": "B", **fields}
-    return ResNet(outputs=classes, widths=tuple(width * 2**i for i in range(4)), **fields)
+    widths = tuple(width * 2**i for i in range(4))
+    fields = {"stem": "imagenet", "shortcut": "B", **fields}
+    return ResNet(outputs=classes, depths=depths, widths=widths, block=block, **fields)
 
 
 def _conv_norm_spec(inputs: int, outputs: int, window: int):

@@ -33,7 +33,7 @@ def read(table: Table, tensors: Mapping[str, np.ndarray], model: Model | None = 
     for name, tensor in tensors.items():
         if re.search(ignored, name):
             continue
-        path, axes = _translated(name, [(theirs, ours, axes) for theirs, ours, axes in table], -1)
+        path, axes = _translated(name, table, -1)
         if path is None:
             unexpected.append(name)
         else:
@@ -73,13 +73,12 @@ def _their_name(table, path):
 
 
 def _translated(name, rows, shift):
-    """The name by the first row that fits, and that row's axes; `shift` is added to numbers where either side has `+`."""
+    """The name by the first row that fits, and that row's axes; numbers marked `+` on either side are shifted."""
     for source, target, axes in rows:
         found = re.fullmatch(re.sub(r"\\[*+]", r"(\\d+)", re.escape(source)), name)
         if found:
-            counted = [mark == "+" for mark in re.findall(r"[*+]", source + target)]
-            numbers = [int(n) for n in found.groups()]
-            ones = [a or b for a, b in zip(counted[: len(numbers)], counted[len(numbers) :], strict=True)]
-            numbers = iter(n + shift * one for n, one in zip(numbers, ones, strict=True))
-            return re.sub(r"[*+]", lambda mark: str(next(numbers)), target), axes
+            marks = zip(re.findall(r"[*+]", source), re.findall(r"[*+]", target), strict=True)
+            for number, pair in zip(found.groups(), marks, strict=True):
+                target = re.sub(r"[*+]", str(int(number) + shift * ("+" in pair)), target, count=1)
+            return target, axes
     return None, None

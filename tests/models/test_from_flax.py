@@ -124,8 +124,8 @@ def test_a_missing_state_is_named(linen, x, key):
 
 def test_parameters_in_a_chain_start_as_flax_does(key):
     """Inside a chain the parameters are drawn from the spec: Flax's initialiser, whatever Flax's scales are."""
-    wide = from_flax(nn.Dense(64, kernel_init=nn.initializers.normal(3.0), bias_init=nn.initializers.ones), jnp.zeros((1, 64)))
-    model = jann.models.chain(wide, jax.nn.relu)
+    dense = nn.Dense(64, kernel_init=nn.initializers.normal(3.0), bias_init=nn.initializers.ones)
+    model = jann.models.chain(from_flax(dense, jnp.zeros((1, 64))), jax.nn.relu)
     params = model.init(key)[0]
     assert 2.8 < params["kernel"].std() < 3.2 and (params["bias"] == 1).all()
 
