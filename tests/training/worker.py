@@ -1,4 +1,4 @@
-"""One run, to be killed and started again: `python worker.py KIND FOLDER STEPS`; prints a line when it begins to train.
+"""One run, to be killed and started again: `python worker.py KIND FOLDER STEPS`; prints the steps that it takes.
 
 KIND: "plain" (a traceable function of the step), "stream" (read on the host) or "stacked" (an ensemble of three).
 """
@@ -6,7 +6,6 @@ KIND: "plain" (a traceable function of the step), "stream" (read on the host) or
 import hashlib
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -57,10 +56,7 @@ def fingerprint(train_state):
 
 
 def main(kind, folder, steps, every=2):
-    cache = Path(folder).parent / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    optimizer = optax.inject_hyperparams(optax.adamw)(optax.cosine_decay_schedule(1e-2, steps))
+    optimizer = optax.inject_hyperparams(optax.adamw)(optax.cosine_decay_schedule(1e-2, 400))
     step = jann.make_step(jann.objective(Net(), inputs="x"), optimizer, average=0.9)
     begin = jax.jit(lambda key: jann.start(Net(), optimizer, key, average_weights=True))
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
@@ -75,7 +71,8 @@ def main(kind, folder, steps, every=2):
     end, history = jann.fit(
         step, source, train_state, steps, every=every, folder=folder, model=Net(), evaluate=announce, progress=False
     )
-    print(f"end {int(np.ravel(end.step)[0])} {fingerprint(end)} {hashlib.sha256(history['loss'].tobytes()).hexdigest()}")
+    losses = hashlib.sha256(history["loss"].tobytes()).hexdigest()
+    print(f"end {int(np.ravel(end.step)[0])} {fingerprint(end)} {losses}")
 
 
 if __name__ == "__main__":

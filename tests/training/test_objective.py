@@ -1,0 +1,108 @@
+"""Criteria, and evaluation that is exact whatever the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jann
+from jann.models import MLP
+
+MODEL = MLP(inputs=4, hidden=(8,), outputs=3, dropout=0.5)
+
+
+def examples(n, seed=0):
+    random = np.random.default_rng(seed)
+    return {"x": random.normal(size=(n, 4)).astype(np.float32), "label": random.integers(0, 3, n)}
+
+
+def by_hand(params, arrays):
+    p = [jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), layer) for layer in params["layers"]]
+    h = np.maximum(arrays["x"] @ p[0]["weight"] + p[0]["bias"], 0)
+    logits = h @ p[1]["weight"] + p[1]["bias"]
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    n = len(logits)
+    return -log_p[np.arange(n), arrays["label"]].mean(), (logits.argmax(1) == arrays["label"]).mean()
+
+
+@pytest.mark.parametrize("n, size", [(12, 4), (13, 4), (13, 12), (3, 500), (1, 1), (7, 7)])
+def test_evaluation_is_exact_for_every_size(key, n, size):
+    arrays, params = examples(n), MODEL.init(key)
+    means = jann.evaluate(jann.measure(MODEL, inputs="x"), params, arrays, size=size)
+    loss, accuracy = by_hand(params, arrays)
+    np.testing.assert_allclose(means["loss"], loss, rtol=1e-5)
+    np.testing.assert_allclose(means["accuracy"], accuracy, rtol=1e-6)
+
+
+def weighted(params, batch):
+    weight = batch["mask"].sum(1)
+    return {"per_token": ((batch["value"] * batch["mask"]).sum(1), weight), "rows": weight > 2}
+
+
+@pytest.mark.parametrize("size", [3, 4, 10])
+def test_sums_with_weights_give_means_over_something_finer(size):
+    random = np.random.default_rng(1)
+    arrays = {"value": random.normal(size=(10, 6)).astype(np.float32), "mask": random.random((10, 6)) < 0.6}
+    arrays["mask"] = arrays["mask"].astype(np.float32)
+    means = jann.evaluate(weighted, None, arrays, size=size)
+    expected = (arrays["value"] * arrays["mask"]).sum() / arrays["mask"].sum()
+    np.testing.assert_allclose(means["per_token"], expected, rtol=1e-5)
+    np.testing.assert_allclose(means["rows"], (arrays["mask"].sum(1) > 2).mean(), rtol=1e-6)
+
+
+def halves(params, batch):
+    return {"value": batch["x"][:, 0].astype(jnp.bfloat16)}
+
+
+def test_half_precision_values_are_summed_in_single():
+    arrays = {"x": np.ones((5000, 1), np.float32)}  # a bfloat16 sum sticks at 256
+    assert jann.evaluate(halves, None, arrays, size=1000)["value"] == 1.0
+
+
+def doubled(batch, key):
+    assert key is None
+    return {**batch, "x": 2 * batch["x"]}
+
+
+def test_a_transform_is_applied_first(key):
+    arrays, params = examples(9), MODEL.init(key)
+    means = jann.evaluate(jann.measure(MODEL, inputs="x"), params, arrays, size=4, transform=doubled)
+    np.testing.assert_allclose(means["loss"], by_hand(params, {**arrays, "x": 2 * arrays["x"]})[0], rtol=1e-5)
+
+
+def test_a_nan_in_the_set_shows_once_and_only_where_it_is(key):
+    def first(params, batch):
+        return {"a": batch["x"][:, 0], "b": batch["x"][:, 1]}
+
+    arrays = examples(10)
+    arrays["x"][9, 1] = np.nan
+    with jax.debug_nans(False):
+        means = jann.evaluate(first, None, arrays, size=4)
+    assert jnp.isnan(means["b"])
+    np.testing.assert_allclose(means["a"], arrays["x"][:, 0].mean(), rtol=1e-5)
+
+
+def test_nothing_to_evaluate_is_an_error(key):
+    with pytest.raises(ValueError, match="there is nothing to evaluate: the arrays hold no example"):
+        jann.evaluate(jann.measure(MODEL, inputs="x"), MODEL.init(key), examples(0))
+    with pytest.raises(ValueError, match="size=0: evaluate takes at least one example at a time"):
+        jann.evaluate(jann.measure(MODEL, inputs="x"), MODEL.init(key), examples(3), size=0)
+
+
+def test_regression_is_the_mean_squared_error():
+    outputs, target = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[0.0, 0.0], [3.0, 1.0]])
+    np.testing.assert_allclose(jann.regression(outputs, {"target": target})["loss"], [2.5, 8.0])
+    with pytest.raises(ValueError, match=r"outputs \[2, 2\] and target \[2\] differ in shape"):
+        jann.regression(outputs, {"target": target[:, 0]})
+
+
+def test_the_objective_trains_with_noise_and_measures_without(key):
+    params, batch = MODEL.init(key), examples(6)
+    loss = jann.objective(MODEL, inputs="x")
+    noisy, (metrics, extra) = loss(params, batch, key, "carried along")
+    exact, _ = by_hand(params, batch)
+    assert extra == "carried along" and set(metrics) == {"accuracy"}
+    np.testing.assert_allclose(loss(params, batch, None)[0], exact, rtol=1e-5)
+    assert abs(noisy - exact) > 1e-3
+    assert jann.objective(MODEL, inputs="x") is loss  # so that fit does not compile again
