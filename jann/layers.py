@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jann.core import Param, ShapeError, Spec, Tree
+from jann.core import Param, ShapeError, Spec
+from jann.trees import Tree
 
 lecun_normal = jax.nn.initializers.lecun_normal()
 he_normal = jax.nn.initializers.he_normal()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Tree, path_name
+from jann.trees import Tree, path_name
 
 STEP = 1e-5  # in float64, truncation (step² times the third derivative) and rounding (1e-16 / step) are both tiny here
 DIRECTIONS = 3

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jann.core import Model, Tree
+from jann.core import Model
 from jann.layers import linear, linear_spec, threshold, zeros
+from jann.trees import Tree
 
 
 class Perceptron(Model):

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jann.core import Tree
 from jann.models.resnet import ResNet
 from jann.pretrained.tables import Table, read, write
+from jann.trees import Tree
 
 KERNEL = (2, 3, 1, 0)  # [outputs, inputs, height, width] -> [height, width, inputs, outputs]
 MATRIX = (1, 0)  # [outputs, inputs] -> [inputs, outputs]

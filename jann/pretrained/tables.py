@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, Tree, flatten, unflatten
+from jann.core import Model
+from jann.trees import Tree, flatten, unflatten
 
 Table = tuple[tuple[str, str, tuple[int, ...] | None], ...]
 

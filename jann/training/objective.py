@@ -1,5 +1,7 @@
 """A criterion says what is wanted of a model's output; the training loss and exact evaluation both follow from it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +11,9 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, Tree, flatten, path_name
+from jann.core import Model
 from jann.training.state import Loss, update_average
+from jann.trees import Tree, flatten, path_name
 
 Criterion = Callable[[Any, dict], dict[str, jax.Array]]
 

@@ -1,5 +1,7 @@
 """The whole state of a run is one value, and training is a function from it to itself."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Tree, combine, flatten, split
+from jann.core import Model, split
+from jann.trees import Tree, combine, flatten
 
 Batch = Any
 Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
@@ -38,11 +41,11 @@ class TrainState:
     @classmethod
     def start(
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
-    ) -> "TrainState":
+    ) -> TrainState:
         """The state before the first step."""
         return cls(jnp.zeros((), jnp.int32), key, params, optimizer.init(params), extra)
 
-    def replace(self, **changes: Any) -> "TrainState":
+    def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
 
 

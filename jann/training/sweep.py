@@ -1,5 +1,7 @@
 """A whole experiment, seeds × hyper-parameters, as one compiled program."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import json
@@ -19,9 +21,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jann.analysis import interval
-from jann.core import Tree, flatten, function_name, unflatten
+from jann.core import function_name
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
+from jann.trees import Tree, flatten, unflatten
 
 FORMS = ("map", "vmap")
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
@@ -37,7 +40,7 @@ def sweep(
     form: str = "auto",
     progress: bool = True,
     **grid: Any,
-) -> "Sweep":
+) -> Sweep:
     """Runs `experiment(key, **hyperparameters) -> {name: array}` for every seed and every point of the grid.
 
     A list (or a one-dimensional array) is an axis of the grid, anything else one value for all. Floats are traced, so
