@@ -145,7 +145,7 @@ class Sweep:
         from rich.table import Table
 
         rows = self.rows()
-        table = Table(caption=f"mean ± 95 % interval over {self.seeds} seeds", caption_justify="left")
+        table = Table()
         for name in rows[0] if rows else ():
             table.add_column(name, justify="right")
         for row in rows:
@@ -154,7 +154,8 @@ class Sweep:
         with console.capture() as capture:
             console.print(table)
         missing = len(self.points) * self.seeds - len(self.runs)
-        return capture.get() + (f"{missing} runs are not finished\n" if missing else "")
+        text = f"{capture.get()}mean ± 95 % interval over {self.seeds} seeds\n"
+        return text + (f"{missing} runs are not finished\n" if missing else "")
 
 
 class _Store:

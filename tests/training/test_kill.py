@@ -29,8 +29,8 @@ ENVIRONMENT = {
 class Worker:
     """A running worker and the lines that it has printed."""
 
-    def __init__(self, kind, folder, steps):
-        command = [sys.executable, str(WORKER), kind, str(folder), str(steps)]
+    def __init__(self, kind, folder, steps, save_every=2):
+        command = [sys.executable, str(WORKER), kind, str(folder), str(steps), str(save_every)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
         self.lines = []
@@ -70,7 +70,7 @@ def unfinished(folder):
 
 
 def to_the_end(kind, folder, steps):
-    worker = Worker(kind, folder, steps)
+    worker = Worker(kind, folder, steps, save_every=steps)  # how often it saves changes nothing but the time
     end, errors = worker.finish()
     assert worker.process.returncode == 0, errors
     return end, worker.trained()
@@ -78,7 +78,7 @@ def to_the_end(kind, folder, steps):
 
 @pytest.mark.parametrize("kind, kills", [("plain", 20), ("stream", 4), ("stacked", 4)])
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path, kind, kills):
-    steps = 24 * kills
+    steps = 40 * kills
     whole, _ = to_the_end(kind, tmp_path / "whole", steps)
     folder, chance = tmp_path / "killed", random.Random(kind)
     during_write = 0
@@ -86,7 +86,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path, kind, ki
         before = finished(folder)
         worker = Worker(kind, folder, steps)
         if n > 0 and n % 5 == 0:  # at any moment, also before it trains
-            time.sleep(chance.uniform(0, 3))
+            time.sleep(chance.uniform(0, 2))
         else:
             worker.wait_for(lambda: finished(folder) and finished(folder)[-1:] != before[-1:])  # noqa: B023
             if n % 2:  # in the midst of writing a checkpoint

@@ -40,7 +40,7 @@ def test_a_run_folder_is_opened_again_by_the_same_configuration_only(tmp_path):
         open_run(folder, {"learning_rate": 0.2, "hidden": (8, 8), "seed": 1})
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 0.1
     (folder / "config.json").write_text('{"learning_rate"')
-    with pytest.raises(RunFolderError, match=r"config.json is not whole JSON \(.*\): delete the folder"):
+    with pytest.raises(RunFolderError, match=r"config.json is not whole JSON \(.*\): delete that file"):
         open_run(folder, {})
 
 

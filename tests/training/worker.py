@@ -1,4 +1,4 @@
-"""One run, to be killed and started again: `python worker.py KIND FOLDER STEPS`; prints the steps that it takes.
+"""One run, to be killed and started again, which prints its steps: `python worker.py KIND FOLDER STEPS SAVE_EVERY`
 
 KIND: "plain" (a traceable function of the step), "stream" (read on the host) or "stacked" (an ensemble of three).
 """
@@ -55,7 +55,7 @@ def fingerprint(train_state):
     return digest.hexdigest()
 
 
-def main(kind, folder, steps, every=2):
+def main(kind, folder, steps, save_every):
     optimizer = optax.inject_hyperparams(optax.adamw)(optax.cosine_decay_schedule(1e-2, 400))
     step = jann.make_step(jann.objective(Net(), inputs="x"), optimizer, average=0.9)
     begin = jax.jit(lambda key: jann.start(Net(), optimizer, key, average_weights=True))
@@ -68,12 +68,11 @@ def main(kind, folder, steps, every=2):
         return {}
 
     source = Stream() if kind == "stream" else batches
-    end, history = jann.fit(
-        step, source, train_state, steps, every=every, folder=folder, model=Net(), evaluate=announce, progress=False
-    )
+    options = {"every": 2, "save_every": save_every, "folder": folder, "model": Net(), "progress": False}
+    end, history = jann.fit(step, source, train_state, steps, evaluate=announce, **options)
     losses = hashlib.sha256(history["loss"].tobytes()).hexdigest()
     print(f"end {int(np.ravel(end.step)[0])} {fingerprint(end)} {losses}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
