@@ -74,9 +74,9 @@ def test_weights_go_there_and_back(stored):
         assert tensor.tobytes() == golden[f"weights.{name}"].tobytes()
 
 
-def test_weights_that_do_not_fit_are_named(key):
+def test_weights_that_do_not_fit_are_named(drawn):
     model = ResNet(3, 4, (1, 1), (2, 3), shortcut="B")
-    tensors = to_torch(model.init(key))
+    tensors = to_torch(drawn(model))
     assert {"linear.weight", "layer2.0.shortcut.0.weight", "layer2.0.shortcut.1.running_var"} <= tensors.keys()
     again = from_torch({**tensors, "bn1.num_batches_tracked": np.array(5)}, model)
     jann.check(model, again)
@@ -122,14 +122,14 @@ def test_published_weights_classify_cifar10(cifar_weights, real_data):
     assert accuracy == pytest.approx(0.916, abs=0.002)
 
 
-def test_shortcut_a_by_hand(key):
+def test_shortcut_a_by_hand(drawn, key):
     """With convolutions that put out nothing, a block is its shortcut: every second place, zeros on both sides."""
     model = ResNet(4, 2, (1, 1), (4, 8), activation=jnp.abs)
-    params = jax.tree.map(jnp.zeros_like, model.init(key))
+    params = jax.tree.map(jnp.zeros_like, drawn(model))
     params["stem"]["conv"]["weight"] = params["stem"]["conv"]["weight"].at[1, 1].set(jnp.eye(4))
     params["stem"]["norm"] = {**params["stem"]["norm"], "scale": jnp.ones(4), "variance": jnp.ones(4) - 1e-5}
     x = jax.random.uniform(key, (6, 6, 4))
-    _, taps = jann.observe(model)(params, x)
+    _, taps = jax.jit(jann.observe(model))(params, x)
     want = np.zeros((3, 3, 8), np.float32)
     want[..., 2:6] = x[::2, ::2]
     np.testing.assert_allclose(taps["stage_1"], want, rtol=1e-5, atol=1e-6)
