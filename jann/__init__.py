@@ -44,7 +44,7 @@ from jann.training import (
 )
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
-ROOMS = ("analysis", "data", "plots")  # imported when first used: they bring pictures and files with them
+ROOMS = ("analysis", "data", "plots", "pretrained")  # imported when first used: they bring pictures and files with them
 
 
 def __getattr__(name: str):
