@@ -12,26 +12,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 import importlib
 
 from jann import layers, models
-from jann.core import (
-    Model,
-    Param,
-    ShapeError,
-    check,
-    combine,
-    count,
-    decay_mask,
-    flatten,
-    fold,
-    init,
-    partition,
-    shardings,
-    split,
-    stack,
-    stacked,
-    summary,
-    unflatten,
-    unstacked,
-)
+from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, shardings, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.parallel import cpu_devices
 from jann.saving import from_json, load, save, to_json
@@ -61,6 +42,7 @@ from jann.training import (
     train,
     update_average,
 )
+from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
 ROOMS = ("analysis", "data", "plots")  # imported when first used: they bring pictures and files with them
 

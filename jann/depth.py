@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
-from jann.core import ShapeError, flatten, stacked
+from jann.core import ShapeError
+from jann.trees import flatten, stacked
 
 # What is observed is part of the key of JAX's caches: a function that was compiled while observed (and so perhaps
 # edited) is never used by a plain call, nor the other way round. The value is None or the edits, which compare equal

@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jann.core import Param, ShapeError, Spec, Tree
+from jann.core import Param, ShapeError, Spec
+from jann.trees import Tree
 
 lecun_normal = jax.nn.initializers.lecun_normal()
 he_normal = jax.nn.initializers.he_normal()
@@ -33,7 +35,7 @@ def linear_spec(inputs: int, outputs: int, bias: bool = True, init=lecun_normal)
 def linear(p: Tree, x: jax.Array) -> jax.Array:
     """x[..., inputs] -> x W + b, [..., outputs]"""
     weight = p["weight"]
-    _expect_floats(x, "linear")
+    x = _floats(x, "linear")
     if x.ndim == 0 or x.shape[-1] != weight.shape[0]:
         raise ShapeError(
             f"a weight of shape {list(weight.shape)} takes inputs[..., {weight.shape[0]}], got {list(x.shape)}", weight
@@ -49,6 +51,7 @@ def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
 
 def embedding(p: Tree, ids: jax.Array) -> jax.Array:
     """ids[...] integers -> rows of the table, [..., embed]; an id outside the vocabulary gives NaN."""
+    ids = jnp.asarray(ids)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"embedding takes integer ids, got {ids.dtype}")
     rows = jnp.take(p["table"], ids, axis=0, mode="fill", fill_value=jnp.nan)
@@ -90,7 +93,7 @@ def conv(
     """
     weight = p["weight"]
     dims = weight.ndim - 2
-    _expect_floats(x, "conv")
+    x = _floats(x, "conv")
     if x.ndim < dims + 1 or x.shape[-1] % weight.shape[-2]:
         raise ShapeError(
             f"a kernel of shape {list(weight.shape)} takes x[..., {'size, ' * dims}{weight.shape[-2]}], "
@@ -127,13 +130,14 @@ def conv_transpose(
 ) -> jax.Array:
     """x[..., *space, inputs] -> transposed convolution, [..., *space', outputs]
 
-    The gradient of `conv` with respect to its input, with a kernel declared by `conv_spec(inputs, outputs, window)`.
+    The gradient of `conv` with respect to its input, with a kernel declared by `conv_spec(inputs, outputs, window)`
+    (the convolution's own has inputs and outputs exchanged).
     "same" gives size * stride, "valid" (size - 1) * stride + window; a number p is PyTorch's `padding=p`:
     (size - 1) * stride - 2 p + window.
     """
     weight = p["weight"]
     dims = weight.ndim - 2
-    _expect_floats(x, "conv_transpose")
+    x = _floats(x, "conv_transpose")
     if x.ndim < dims + 1 or x.shape[-1] != weight.shape[-2]:
         raise ShapeError(
             f"a kernel of shape {list(weight.shape)} takes x[..., {'size, ' * dims}{weight.shape[-2]}], "
@@ -147,7 +151,7 @@ def conv_transpose(
         pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(weight.shape[:dims], sides, strict=True)]
     y = lax.conv_transpose(
         x.reshape(-1, *x.shape[-dims - 1 :]),
-        weight.astype(x.dtype),
+        jnp.flip(weight, tuple(range(dims))).astype(x.dtype),  # a gradient runs through the window backwards
         _each(stride, dims),
         pads,
         dimension_numbers=_channels_last(dims),
@@ -166,6 +170,7 @@ def max_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") 
 
 def average_pool(x: jax.Array, window: Sequence[int], stride=None, padding="valid") -> jax.Array:
     """x[..., *space, channels] -> the mean of each window, [..., *space', channels]; padded places do not count."""
+    x = _floats(x, "pooling")
     total = _pool(x.astype(_wide(x)), window, stride, padding, 0.0, lax.add)
     places = jnp.ones((1,) * (x.ndim - len(window) - 1) + x.shape[-len(window) - 1 : -1] + (1,), total.dtype)
     n = _pool(places, window, stride, padding, 0.0, lax.add)
@@ -179,6 +184,7 @@ def global_max_pool(x: jax.Array, dims: int = 2) -> jax.Array:
 
 def global_average_pool(x: jax.Array, dims: int = 2) -> jax.Array:
     """x[..., *space, channels] -> the mean of each channel over `dims` axes, [..., channels]"""
+    x = _floats(x, "pooling")
     return x.mean(tuple(range(-dims - 1, -1)), dtype=_wide(x)).astype(x.dtype)
 
 
@@ -186,12 +192,12 @@ def _pool(x, window, stride, padding, start, combine):
     dims = len(window)
     if x.ndim < dims + 1:
         raise ValueError(f"a window of {dims} dimensions pools x[..., {'size, ' * dims}channels], got {list(x.shape)}")
-    _expect_floats(x, "pooling")
+    x = _floats(x, "pooling")
     batch = x.reshape(-1, *x.shape[-dims - 1 :])
     pads = _padding(padding, window, (1,) * dims)
     y = lax.reduce_window(
         batch,
-        jnp.array(start, x.dtype),
+        np.array(start, x.dtype),  # concrete, so that JAX knows a maximum and a sum, and their gradients
         combine,
         (1, *window, 1),
         (1, *_each(window if stride is None else stride, dims), 1),
@@ -306,7 +312,7 @@ def batch_norm(p: Tree, x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array,
 
 def _features(p: Tree, x: jax.Array) -> jax.Array:
     scale = p["scale"]
-    _expect_floats(x, "a norm")
+    x = _floats(x, "a norm")
     if x.ndim == 0 or x.shape[-1] != scale.shape[0]:
         raise ShapeError(f"a norm of {scale.shape[0]} features got {list(x.shape)}", scale)
     return x.astype(_wide(x))
@@ -335,7 +341,8 @@ def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax
 
     `rate` may be traced, so that a sweep over it compiles once. (Srivastava et al. 2014)
     """
-    if key is None:
+    # Drawing noise for a rate that is written as zero took half the time of a small model's step.
+    if key is None or (isinstance(rate, (int, float)) and rate == 0):
         return x
     keep = 1.0 - jnp.asarray(rate, _wide(x))
     kept = jax.random.uniform(key, x.shape, keep.dtype) < keep
@@ -347,6 +354,8 @@ def threshold(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-def _expect_floats(x: jax.Array, layer: str) -> None:
+def _floats(x: jax.Array, layer: str) -> jax.Array:
+    x = jnp.asarray(x)  # a NumPy array of float64 is float32 to JAX, and must not set the kernels' dtype
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{layer} takes floating-point inputs, got {x.dtype}: scale them first, e.g. x / 255")
+    return x

@@ -12,18 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from jann.core import (
-    Model,
-    Tree,
-    check,
-    combine,
-    flatten,
-    function_name,
-    is_param,
-    path_name,
-    split,
-    unflatten,
-)
+from jann.core import Model, check, function_name, is_param, split
+from jann.trees import Tree, combine, flatten, path_name, unflatten
 
 MODEL, WEIGHTS = "model.json", "model.safetensors"
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import jann
-from jann.core import Model, Param, ShapeError, check, in_form_of, init, stack, unstacked
+from jann.core import Model, Param, ShapeError, check, in_form_of, init, stack
 from jann.layers import batch_norm_spec, layer_norm_spec, linear, linear_spec
 from jann.models import MLP
+from jann.trees import unstacked
 
 MODEL = MLP(inputs=4, hidden=(8, 8), outputs=3)
 BLOCK = {"norm": layer_norm_spec(4), "inner": linear_spec(4, 4)}

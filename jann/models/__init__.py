@@ -1,5 +1,39 @@
 """Architectures, one a file."""
 
+from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.from_flax import from_flax
+from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
+from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
+from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
+from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.vgg import VGG
 
-__all__ = ["MLP"]
+__all__ = [
+    "MLP",
+    "VGG",
+    "BatchNorm",
+    "Chain",
+    "Conv",
+    "Dropout",
+    "Flatten",
+    "LeNet",
+    "Linear",
+    "Neuron",
+    "Parallel",
+    "Perceptron",
+    "ResNet",
+    "Residual",
+    "chain",
+    "from_flax",
+    "parallel",
+    "perceptron_epoch",
+    "perceptron_rule",
+    "residual",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet50",
+    "resnet56",
+]

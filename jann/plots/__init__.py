@@ -1,0 +1,23 @@
+"""Figures from histories, parameters and activations.
+
+Each function returns a matplotlib Figure, which notebooks show and `.savefig(path)` saves; nothing needs
+closing.
+"""
+
+from jann.plots.boundaries import decision_boundary
+from jann.plots.confusion import confusion_matrix
+from jann.plots.distributions import histogram
+from jann.plots.grids import feature_maps, filters, images
+from jann.plots.learning_curves import curves
+from jann.plots.networks import network
+
+__all__ = [
+    "confusion_matrix",
+    "curves",
+    "decision_boundary",
+    "feature_maps",
+    "filters",
+    "histogram",
+    "images",
+    "network",
+]

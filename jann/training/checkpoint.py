@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Tree, path_name
+from jann.trees import Tree, path_name
 
 
 class CheckpointError(ValueError):

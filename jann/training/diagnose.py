@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Tree, path_name
 from jann.depth import observe
+from jann.trees import Tree, path_name
 
 
 class NonFiniteError(FloatingPointError):

@@ -1,5 +1,7 @@
 """The usual training loop: short enough to copy into a notebook and change."""
 
+from __future__ import annotations
+
 import contextlib
 import signal
 import threading
@@ -12,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, Tree
+from jann.core import Model
 from jann.saving import MODEL, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
 from jann.training.state import Step, TrainState, chunks, eval_params
+from jann.trees import Tree
 
 
 def fit(

@@ -1,8 +1,8 @@
 """What a run leaves for people to read: metrics as JSON lines, a configuration, progress on the screen."""
 
+import importlib.util
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ class Progress:
         self.title, self.total, self.done = title, total, start
         console = Console()
         self._bar = None
-        self._lines = show and not (console.is_terminal or console.is_jupyter)
+        widgets = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        self._lines = show and not widgets and (console.is_jupyter or not console.is_terminal)
         self._last = -float("inf")
         if show and not self._lines:
             columns = (
@@ -143,4 +144,4 @@ class Progress:
             self._bar.update(self._task, completed=done, note=note)
         elif self._lines and (time.monotonic() - self._last > 5 or done >= self.total):
             self._last = time.monotonic()
-            print(f"{self.title}: {done}/{self.total}  {note}", file=sys.stderr, flush=True)
+            print(f"{self.title}: {done}/{self.total}  {note}", flush=True)

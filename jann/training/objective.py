@@ -1,5 +1,7 @@
 """A criterion says what is wanted of a model's output; the training loss and exact evaluation both follow from it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, Tree, combine, flatten
+from jann.core import Model
 from jann.training.state import Loss, update_average
+from jann.trees import Tree, flatten, path_name
 
 Criterion = Callable[[Any, dict], dict[str, jax.Array]]
 
@@ -60,7 +64,7 @@ def _all_of(kept: Tree, statistics: Tree) -> Tree:
             f"the spec declares running statistics {', '.join(wanted)}; as its state the model returned "
             f"{', '.join(got) or 'none'}"
         )
-    return combine(kept, statistics)
+    return tree_map_with_path(lambda path, _: got[path_name(path)], kept)
 
 
 @functools.lru_cache(maxsize=128)
@@ -73,7 +77,6 @@ def measure(model: Model, criterion: Criterion = classification, inputs: str = "
     return values
 
 
-@functools.partial(jax.jit, static_argnames=("measure", "size", "transform"))
 def evaluate(
     measure: Callable[[Tree, Any], dict[str, jax.Array]],
     params: Tree,
@@ -81,7 +84,7 @@ def evaluate(
     size: int = 500,
     transform: Callable | None = None,
 ) -> dict[str, jax.Array]:
-    """Means over the whole set, exact also where `size` does not divide it: {name: scalar}.
+    """Means over the whole set, exact also where `size` does not divide it: {name: scalar}. May be jitted or vmapped.
 
     measure:    `measure(params, batch) -> {name: values[size]}`, or `{name: (sums[size], weights[size])}` for a mean
                 over something finer than examples, such as tokens
@@ -97,21 +100,29 @@ def evaluate(
         raise ValueError(f"size={size}: evaluate takes at least one example at a time")
     size = min(size, examples)
     rounds = -(-examples // size)
-
-    def one(i):
-        # The last round starts earlier and masks what an earlier one has seen, so that nothing is padded.
-        start = jnp.minimum(i * size, examples - size)
-        batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), arrays)
-        batch = batch if transform is None else transform(batch, None)
-        fresh = start + jnp.arange(size) >= i * size
-
-        def sums(value):
-            value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
-            # sums of bfloat16 would be rounded
-            value, weight = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (value, weight))
-            return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
-
-        return {name: sums(value) for name, value in measure(params, batch).items()}
-
-    totals = jax.lax.map(one, jnp.arange(rounds))
+    one = functools.partial(_sums, measure, transform, size)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, arrays))):
+        totals = jax.lax.map(lambda i: one(params, arrays, i), jnp.arange(rounds))
+    else:  # not one loop: see `chunks` on convolutions
+        arrays = jax.tree.map(jnp.asarray, arrays)
+        totals = [one(params, arrays, i) for i in range(rounds)]
+        totals = jax.tree.map(lambda *sums: jnp.stack(sums), *totals)
     return {name: value.sum() / weight.sum() for name, (value, weight) in totals.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _sums(measure, transform, size, params, arrays, i):
+    """Sum and weight of each value over round i. The last round starts earlier and masks what was seen before."""
+    examples = jax.tree.leaves(arrays)[0].shape[0]
+    start = jnp.minimum(i * size, examples - size)
+    batch = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), arrays)
+    batch = batch if transform is None else transform(batch, None)
+    fresh = start + jnp.arange(size) >= i * size
+
+    def sums(value):
+        value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
+        # sums of bfloat16 would be rounded
+        value, weight = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (value, weight))
+        return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
+
+    return {name: sums(value) for name, value in measure(params, batch).items()}

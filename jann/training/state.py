@@ -1,15 +1,19 @@
 """The whole state of a run is one value, and training is a function from it to itself."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Tree, combine, flatten, split
+from jann.core import Model, split
+from jann.trees import Tree, combine, flatten
 
 Batch = Any
 Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
@@ -37,11 +41,11 @@ class TrainState:
     @classmethod
     def start(
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
-    ) -> "TrainState":
+    ) -> TrainState:
         """The state before the first step."""
         return cls(jnp.zeros((), jnp.int32), key, params, optimizer.init(params), extra)
 
-    def replace(self, **changes: Any) -> "TrainState":
+    def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
 
 
@@ -179,28 +183,34 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
 
     batches:  `jann.data.batches(...)`, a traceable function of the step's number, or the n batches themselves, stacked
               (each leaf [n, ...]). The batch of a step depends on its number alone, so 10 + 10 steps equal 20.
+
+    XLA's CPU compiler makes convolutions inside a loop many times slower than outside; `chunks` and `fit` know that.
     """
+    rows, take = _plan(batches, train_state.step, n)
+    return jax.lax.scan(lambda state, row: step(state, take(row)), train_state, rows)
+
+
+def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
+    """What to scan over, each leaf [n, ...], and the function that makes a batch of one row of it."""
     if n < 1:
         raise ValueError(f"n={n}: train takes at least one step")
     if hasattr(batches, "plan"):
-        planned, take = batches.plan(train_state.step, n), batches.take
-    elif callable(batches):
-        planned, take = train_state.step + jnp.arange(n), batches
-    elif hasattr(batches, "read"):
+        return batches.plan(step, n), batches.take
+    if callable(batches):
+        return step + jnp.arange(n), batches
+    if hasattr(batches, "read"):
         raise TypeError("a stream is read on the host, between compiled parts: give it to jann.chunks or jann.fit")
-    else:
-        lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
-        if lengths:
-            raise ValueError(
-                f"batches given as arrays must be stacked [n={n}, batch, ...], but {lengths} differ: "
-                f"jann.data.batches(arrays, size, key) makes batches of a data set"
-            )
-        planned, take = batches, lambda batch: batch
-    return jax.lax.scan(lambda state, x: step(state, take(x)), train_state, planned)
+    lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
+    if lengths:
+        raise ValueError(
+            f"batches given as arrays must be stacked [n={n}, batch, ...], but {lengths} differ: "
+            f"jann.data.batches(arrays, size, key) makes batches of a data set"
+        )
+    return batches, lambda batch: batch
 
 
 def chunks(
-    step: Step, batches: Any, train_state: TrainState, n: int, every: int
+    step: Step, batches: Any, train_state: TrainState, n: int, every: int, scan: bool | None = None
 ) -> Iterator[tuple[TrainState, dict]]:
     """n steps, `every` at a time: an iterator of (train_state, metrics), each metric [every]. Compiled once.
 
@@ -209,8 +219,11 @@ def chunks(
     batches may also be a `jann.data.Stream`, read on the host. A train state stacked along a leading axis (an ensemble,
     a population; `step` has shape [members]) trains all members on the same batches, metrics [every, members].
 
+    scan:  True compiles a chunk as one program, False calls a compiled step from Python. None scans, except for
+           convolutions on CPU, which XLA makes up to twenty times slower inside a loop.
+
     The train state given is left alone; a yielded one gives its memory to the next chunk, so keep values from it, or a
-    copy, not itself. If `every` does not divide n, the shorter last chunk compiles once more.
+    copy, not itself. With `scan`, if `every` does not divide n, the shorter last chunk compiles once more.
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
@@ -222,22 +235,48 @@ def chunks(
             source = batches.read(int(train_state.step.ravel()[0]), size)
         elif callable(batches) and not hasattr(batches, "plan"):
             source = jax.tree_util.Partial(batches)
-        train_state, metrics = _chunk(step, source, train_state, size)
+        if scan is None:
+            scan = not _convolves_on_cpu(step, source, train_state, size)
+        train_state, metrics = (_scanned if scan else _looped)(step, source, train_state, size)
         yield train_state, metrics
         n -= size
 
 
 @partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
-def _chunk(step, batches, train_state, n):
+def _scanned(step, batches, train_state, n):
+    # Planned once, also for many members.
+    rows, take = _plan(batches, train_state.step.ravel()[0], n)
+    return jax.lax.scan(lambda state, row: _over_members(step, state, take(row)), train_state, rows)
+
+
+def _looped(step, batches, train_state, n):
+    rows = jax.device_get(_rows(batches, train_state.step.ravel()[0], n))
+    history = []
+    for i in range(n):
+        train_state, metrics = _stepped(step, batches, train_state, jax.tree.map(itemgetter(i), rows))
+        history.append(metrics)
+    return train_state, jax.tree.map(lambda *values: jnp.stack(values), *history)
+
+
+@partial(jax.jit, static_argnums=2)
+def _rows(batches, step, n):
+    return _plan(batches, step, n)[0]
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _stepped(step, batches, train_state, row):
+    take = batches.take if hasattr(batches, "plan") else batches if callable(batches) else lambda row: row
+    return _over_members(step, train_state, take(row))
+
+
+def _over_members(step, train_state, batch):
     if train_state.step.ndim == 0:
-        return train(step, batches, train_state, n)
-    if hasattr(batches, "plan"):  # planned once, not once a member
-        plan = batches.plan(train_state.step[0], n)
-        member = partial(_planned, step, batches, plan)
-    else:
-        member = partial(train, step, batches, n=n)
-    return jax.vmap(member, out_axes=(0, 1))(train_state)
+        return step(train_state, batch)
+    return jax.vmap(step, in_axes=(0, None))(train_state, batch)
 
 
-def _planned(step, batches, plan, train_state):
-    return jax.lax.scan(lambda state, x: step(state, batches.take(x)), train_state, plan)
+def _convolves_on_cpu(step, batches, train_state, n):
+    if jax.default_backend() != "cpu":
+        return False
+    traced = _scanned.trace(step, batches, train_state, n)  # which the call then need not trace again
+    return "conv_general_dilated" in str(traced.jaxpr)

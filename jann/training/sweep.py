@@ -1,5 +1,7 @@
 """A whole experiment, seeds × hyper-parameters, as one compiled program."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import json
@@ -19,9 +21,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jann.analysis import interval
-from jann.core import Tree, flatten, function_name, unflatten
+from jann.core import function_name
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
+from jann.trees import Tree, flatten, unflatten
 
 FORMS = ("map", "vmap")
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
@@ -37,7 +40,7 @@ def sweep(
     form: str = "auto",
     progress: bool = True,
     **grid: Any,
-) -> "Sweep":
+) -> Sweep:
     """Runs `experiment(key, **hyperparameters) -> {name: array}` for every seed and every point of the grid.
 
     A list (or a one-dimensional array) is an axis of the grid, anything else one value for all. Floats are traced, so
@@ -147,7 +150,7 @@ class Sweep:
             table.add_column(name, justify="right")
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
-        console = Console(width=120)
+        console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)
         missing = len(self.points) * self.seeds - len(self.runs)
@@ -306,6 +309,12 @@ def _axis(name: str, values: Any) -> list:
     if not values:
         raise ValueError(f"{name} is an empty list: give at least one value")
     return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def _experiment_name(experiment: Callable) -> str:
+    while isinstance(experiment, partial):
+        experiment = experiment.func
+    return ":".join(function_name(experiment))
 
 
 def _shown(value: Any) -> Any:

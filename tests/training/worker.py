@@ -51,7 +51,7 @@ def fingerprint(train_state):
     for path, leaf in jax.tree_util.tree_flatten_with_path(train_state)[0]:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        digest.update(f"{jann.core.path_name(path)} {leaf.dtype} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
+        digest.update(f"{jann.trees.path_name(path)} {leaf.dtype} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,72 @@
+"""What every experiment leaves in its run folder, and says at its end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import jann
+from jann.analysis import interval
+from jann.training import write_json
+
+
+def write_results(folder: Path, rows: list[dict]) -> None:
+    """`results.json`: {"rows": [...]}. No times in it, so that two equal runs write equal files."""
+    write_json(folder / "results.json", {"rows": rows})
+
+
+def write_metrics(folder: Path, rows: list[dict]) -> None:
+    """`metrics.jsonl`: one measurement a line."""
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def over_seeds(values: Any) -> dict:
+    """values[seeds] -> {"mean", "low", "high", "seeds"}, with the 95 % interval of the mean."""
+    mean, low, high = map(float, interval(np.asarray(values)))
+    return {"mean": mean, "low": low, "high": high, "seeds": np.asarray(values, float).tolist()}
+
+
+def save_figures(folder: Path, **figures: Figure) -> None:
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def show_table(rows: list[dict], title: str) -> None:
+    """Prints rows as a table: numbers plain, {"mean", "low", "high"} as mean ± half the interval."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*map(_cell, row.values()))
+    console = Console()
+    if not (console.is_terminal or console.is_jupyter):
+        console = Console(width=140)  # a log file has room
+    console.print(table)
+
+
+def mistakes(dataset: Any, images: np.ndarray, labels: np.ndarray, logits: np.ndarray, most: int = 16) -> Figure | None:
+    """The examples that were most confidently mistaken, as pictures; None if there are none."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    probabilities = np.exp(shifted) / np.exp(shifted).sum(-1, keepdims=True)
+    said = probabilities.argmax(-1)
+    wrong = np.flatnonzero(said != labels)
+    if not len(wrong):
+        return None
+    worst = wrong[np.argsort(-probabilities[wrong, said[wrong]])][:most]
+    captions = [
+        f"{dataset.classes[labels[i]]}, said {dataset.classes[said[i]]} ({probabilities[i, said[i]]:.2f})"
+        for i in worst
+    ]
+    return jann.plots.images(images[worst] / dataset.scale, captions, columns=4, title="Worst mistakes (true, said)")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        half = (value["high"] - value["low"]) / 2
+        return f"{value['mean']:.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}")
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,29 @@
+"""Datasets by name. Each kind of source is a file of its own (images.py); this one only finds them."""
+
+import difflib
+
+from jann.data import images
+
+DATASETS = {
+    "digits": images.digits,
+    "mnist": images.mnist,
+    "fashion_mnist": images.fashion_mnist,
+    "cifar10": images.cifar10,
+    "cifar10_subset": images.cifar10_subset,
+}
+
+
+def load(name: str) -> images.Dataset:
+    """The dataset called `name`, from its files in the folder JANN_DATA, in the cache, or downloaded.
+
+        dataset = jann.data.load("mnist")
+        batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
+
+    Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
+    cannot be downloaded, DataError where they are truncated or altered.
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no dataset is called {name!r}.{guess} There are: {', '.join(DATASETS)}")
+    return DATASETS[name]()

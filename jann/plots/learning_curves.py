@@ -1,0 +1,90 @@
+"""Curves over the steps of runs, with intervals over seeds."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from jann.analysis import interval as mean_and_interval
+from jann.plots.inputs import as_array
+from jann.plots.style import COLORS, DASHES, FAINT, NORMAL, chart, house_style, legend_beside, text_width
+
+
+@house_style
+def curves(
+    series: Mapping[str, np.ndarray],
+    x: np.ndarray | None = None,
+    ylabel: str | None = None,
+    xlabel: str = "step",
+    interval: float = 0.95,
+    log_y: bool = False,
+    title: str | None = None,
+) -> Figure:
+    """Draw each series[seeds, points] as its mean over seeds, in a band that is its t interval.
+
+    A series[points] is one run, drawn without a band; x[points] are the positions, by default 0, 1, ... A
+    point where any seed is not finite is left out, and the legend counts such seeds; so is one that a
+    logarithmic axis cannot show.
+    """
+    if not series:
+        raise ValueError("series is empty: give a dict of name: array[seeds, points]")
+    if not 0 < interval < 1:
+        raise ValueError(f"interval must be between 0 and 1 (such as 0.95), got {interval}")
+    series = {name: as_array(f"series[{name!r}]", y, "points", "seeds, points") for name, y in series.items()}
+    positions = None if x is None else as_array("x", x, "points")
+    for name, y in series.items():
+        if positions is not None and len(positions) != y.shape[-1]:
+            raise ValueError(f"series[{name!r}] has {y.shape[-1]} points but x has {len(positions)}")
+
+    names = {name: f"{name}{missing_seeds(np.atleast_2d(y))}" for name, y in series.items()}
+    beside = 0.6 + max(map(text_width, names.values()))
+    figure, axes = chart(5.2 + beside, max(3.4, 0.8 + 0.19 * len(series)))
+    lowest = np.inf
+    for index, (name, y) in enumerate(series.items()):
+        with np.errstate(all="ignore"):  # a diverged seed
+            mean, low, high = mean_and_interval(np.atleast_2d(y), axis=0, level=interval)
+            shown = np.isfinite(mean) & ((mean > 0) | (not log_y))
+        mean = np.where(shown, mean, np.nan)
+        lowest = min(lowest, mean[shown].min(initial=np.inf))
+        at = np.arange(len(mean)) if positions is None else positions
+        # A point between two gaps has no line to either side, so it is drawn as a dot.
+        neighbours = np.pad(shown, 1)
+        alone = np.flatnonzero(shown & ~neighbours[:-2] & ~neighbours[2:])
+        color, dashes = COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
+        axes.plot(at, mean, color=color, linestyle=dashes, label=names[name], zorder=3)
+        if alone.size:
+            axes.plot(at[alone], mean[alone], color=color, linestyle="", marker="o", markersize=3, zorder=3)
+        banded = shown & np.isfinite(low) & np.isfinite(high)
+        if banded.any():
+            axes.fill_between(at, low, high, where=banded, color=color, alpha=0.16, linewidth=0, zorder=2)
+
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title)
+    axes.margins(x=0.02)
+    if positions is None:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log_y:
+        if not np.isfinite(lowest):
+            raise ValueError("log_y=True needs positive values, and no series has one")
+        axes.set_yscale("log")
+        # A band that reaches down to zero would leave no room for the lines.
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom=max(bottom, lowest / 10))
+        if top / max(bottom, lowest / 10) < 300:  # few powers of ten: label some values between them
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+    many = any(y.ndim == 2 and len(y) > 1 for y in series.values())
+    legend_beside(
+        axes, title=f"mean and {100 * interval:g} % interval" if many else None, title_fontsize=NORMAL
+    )
+    axes.get_legend().get_title().set_color(FAINT)
+    return figure
+
+
+def missing_seeds(y: np.ndarray) -> str:
+    """What the legend adds for y[seeds, points] with seeds that are not finite where others are."""
+    finite = np.isfinite(y)
+    missing = (~finite[:, finite.any(0)]).any(1).sum()
+    return f"\n({missing} of {len(y)} seeds not finite)" if missing else ""

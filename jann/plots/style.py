@@ -1,0 +1,130 @@
+"""The house style: colours that colour-blind readers can tell apart, quiet axes, text that fits."""
+
+import io
+import textwrap
+
+from matplotlib import rc_context, rcParamsDefault
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from PIL import Image
+
+INK, FAINT, GRID = "#333333", "#777777", "#E4E4E4"
+POSITIVE, NEGATIVE, HIGHLIGHT = "#2369A6", "#C44E2B", "#C44E2B"
+# Okabe and Ito's palette without its yellow (too pale for a line), darkest contrasts first.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+# White is zero in both maps, and grey is not a number.
+SIGNED = LinearSegmentedColormap.from_list("jann_signed", [NEGATIVE, "white", POSITIVE]).with_extremes(
+    bad="#999999"
+)
+AMOUNT = LinearSegmentedColormap.from_list(
+    "jann_amount", ["white", "#8FBADD", POSITIVE, "#0D2F52"]
+).with_extremes(bad="#999999")
+
+FONT = "DejaVu Sans"  # comes with matplotlib
+SMALL, NORMAL, LARGE = 7, 8, 10  # points
+DRAWN = ("axes.", "figure.", "font.", "image.", "legend.", "lines.", "patch.", "text.", "xtick.", "ytick.")
+
+# Decorates each plotting function: matplotlib's defaults, whatever the reader has set, and the house's own
+# on top. The reader's settings are as before afterwards.
+house_style = rc_context(
+    {name: value for name, value in rcParamsDefault.items() if name.startswith(DRAWN)}
+    | {
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.labelsize": NORMAL + 1,
+        "axes.linewidth": 0.8,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": LARGE,
+        "figure.dpi": 150,
+        "figure.constrained_layout.h_pad": 0.08,
+        "figure.constrained_layout.w_pad": 0.08,
+        "font.family": FONT,
+        "font.size": NORMAL,
+        "legend.fontsize": NORMAL,
+        "legend.frameon": False,
+        "legend.handlelength": 2.4,
+        "lines.linewidth": 1.6,
+        "text.color": INK,
+    }
+)
+
+
+class Picture(Figure):
+    """A Figure that notebooks show also where pyplot was never imported, and that needs no closing."""
+
+    def _repr_png_(self) -> bytes:
+        drawn, file = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=110)
+        Image.open(drawn).convert("RGB").quantize(256).save(file, format="png", optimize=True)  # a tenth of the bytes
+        return file.getvalue()
+
+
+def chart(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of width x height inches with one set of axes, laid out so that nothing is cut off."""
+    figure = Picture((width, height), layout="constrained")
+    return figure, quiet(figure.add_subplot())
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of width x height inches to draw on freely: one set of frameless axes over it, in inches."""
+    figure = Picture((width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height), autoscale_on=False)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def quiet(axes: Axes) -> Axes:
+    """The same axes with a light grid and small ticks."""
+    # Ticks are made when first drawn, out of reach of house_style, so their settings are stored in the axes.
+    axes.tick_params(which="both", colors=FAINT, labelcolor=INK, labelsize=NORMAL, width=0.8)
+    axes.tick_params(length=3)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def color_bar(
+    figure: Figure, box: tuple[float, ...], color_map, limits: tuple[float, float], label: str, **options
+) -> None:
+    """Draw a colour bar in box (left, bottom, width, height, in inches)."""
+    width, height = figure.get_size_inches()
+    left, bottom, across, up = box
+    axes = figure.add_axes((left / width, bottom / height, across / width, up / height))
+    bar = figure.colorbar(ScalarMappable(Normalize(*limits), color_map), cax=axes, **options)
+    bar.outline.set_visible(False)
+    bar.set_label(label, size=NORMAL)
+    axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=SMALL, width=0.6, length=2)
+
+
+def legend_beside(axes: Axes, **options) -> None:
+    """A legend right of the axes, where it covers no data."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, alignment="left", **options)
+
+
+def text_width(text: str, size: float = NORMAL) -> float:
+    """How wide the longest line of the text is, in inches."""
+    font = FontProperties(family=FONT, size=size)
+    widths = [text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")]
+    return max(widths) / 72
+
+
+def wrapped(text: str, width: float, size: float = NORMAL) -> list[str]:
+    """The lines of the text, broken to fit a width in inches; within words only where one is too wide."""
+    lines = []
+    for part in text.split("\n"):
+        # Tries ever fewer characters a line, from as many as would fit if all were as narrow as an "i".
+        characters = max(min(len(part), int(72 * width / (0.25 * size))), 1)
+        while characters > 1 and text_width("\n".join(textwrap.wrap(part, characters)), size) > width:
+            characters -= 1
+        lines += textwrap.wrap(part, characters) or [""]
+    return lines

@@ -1,0 +1,105 @@
+"""Trees of parameters: nested dicts and lists, with a path for each leaf."""
+
+import functools
+import itertools
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr
+
+Tree = Any  # nested dicts and lists of arrays
+
+
+def path_name(path: tuple) -> str:
+    """JAX key path -> "blocks/0/weight"."""
+    return keystr(path, simple=True, separator="/")
+
+
+def flatten(tree: Tree) -> dict[str, Any]:
+    """Nested dicts and lists -> {"blocks/0/weight": leaf, ...}, in the order in which they were written."""
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            children = node.items()
+        elif isinstance(node, (list, tuple)):
+            children = enumerate(node)
+        else:
+            return {} if node is None else {"/".join(path): node}
+        return {name: leaf for k, child in children for name, leaf in walk(child, (*path, str(k))).items()}
+
+    return walk(tree, ())
+
+
+def unflatten(flat: dict[str, Any]) -> Tree:
+    """{"blocks/0/weight": leaf, ...} -> nested dicts, with a list wherever the names are 0, 1, 2, ...
+
+    Inverse of `flatten` for trees without empty containers.
+    """
+    if "" in flat:
+        return flat[""]
+    children: dict[str, dict] = {}
+    for path, leaf in flat.items():
+        head, _, rest = path.partition("/")
+        children.setdefault(head, {})[rest] = leaf
+    nested = {name: unflatten(below) for name, below in children.items()}
+    if nested and set(nested) == {str(i) for i in range(len(nested))}:
+        return [nested[str(i)] for i in range(len(nested))]
+    return nested
+
+
+def partition(tree: Tree, chosen: str | Callable[[str, Any], bool]) -> tuple[Tree, Tree]:
+    """tree -> (chosen leaves, the other leaves), both with the tree's containers; `combine` puts them together.
+
+    `chosen` is a regular expression searched in the path ("blocks/.*/bias") or a function of (path, leaf). A leaf that
+    goes to the other side is missing from its dict (None in a list).
+
+    Raises ValueError if the expression matches nothing.
+    """
+    if isinstance(chosen, str):
+        pattern = re.compile(chosen)
+        if not any(pattern.search(path) for path in flatten(tree)):
+            raise ValueError(f"no parameter path matches {chosen!r}; the paths are: {', '.join(flatten(tree))}")
+
+        def choose(path, leaf):
+            return bool(pattern.search(path))
+    else:
+        choose = chosen
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            sides = {name: walk(child, (*path, str(name))) for name, child in node.items()}
+            return tuple({k: s[i] for k, s in sides.items() if s[i] is not None} for i in (0, 1))
+        if isinstance(node, (list, tuple)):
+            sides = [walk(child, (*path, str(i))) for i, child in enumerate(node)]
+            return [s[0] for s in sides], [s[1] for s in sides]
+        return (node, None) if choose("/".join(path), node) else (None, node)
+
+    return walk(tree, ())
+
+
+def combine(*trees: Tree) -> Tree:
+    """Puts together what `partition` took apart; where two trees hold the same leaf, the later one wins."""
+
+    def join(a, b):
+        if isinstance(a, dict) and isinstance(b, dict):
+            return {name: join(a.get(name), b.get(name)) for name in {**a, **b}}
+        if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+            return [join(x, y) for x, y in itertools.zip_longest(a, b)]
+        return a if b is None else b
+
+    return functools.reduce(join, trees)
+
+
+def stacked(blocks: list[Tree]) -> Tree:
+    """A list of equal blocks -> one tree with a leading axis: the form that is scanned."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+
+
+def unstacked(blocks: Tree) -> list[Tree]:
+    """One tree with a leading axis -> the list of blocks: the form that is unrolled."""
+    n = jax.tree.leaves(blocks)[0].shape[0]
+    return [jax.tree.map(operator.itemgetter(i), blocks) for i in range(n)]

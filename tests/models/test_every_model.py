@@ -1,0 +1,163 @@
+"""What holds for every model: gradients, batches, jit, repr and JSON, starts that do not depend on each other."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jann
+from jann.analysis import check_gradients
+from jann.models import (
+    MLP,
+    VGG,
+    BatchNorm,
+    Conv,
+    Dropout,
+    LeNet,
+    Linear,
+    Neuron,
+    Perceptron,
+    ResNet,
+    chain,
+    parallel,
+    residual,
+    resnet20,
+)
+
+TANH = jnp.tanh  # smooth, so that finite differences meet no kink
+
+MODELS = {
+    "perceptron": (Perceptron(4), (4,)),
+    "neuron": (Neuron(4), (4,)),
+    "mlp": (MLP(4, (5,), 3, TANH), (4,)),
+    "lenet": (LeNet(), (28, 28, 1)),
+    "vgg": (VGG(2, 3, ((3,), (4,)), activation=TANH), (4, 4, 2)),
+    "vgg_dense": (VGG(2, 3, ((3,),), (5,), size=4, batch_norm=False, dropout=0.5, activation=TANH), (4, 4, 2)),
+    "resnet_cifar": (ResNet(3, 4, (1, 1), (3, 5), activation=TANH), (5, 5, 3)),
+    "resnet_imagenet": (
+        ResNet(3, 4, (1, 1), (2, 3), "bottleneck", "imagenet", "B", activation=jax.nn.softplus),
+        (12, 12, 3),
+    ),
+    "linear": (Linear(4, 3), (4,)),
+    "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
+    "batch_norm": (BatchNorm(4), (4,)),
+    "dropout": (Dropout(0.5), (4,)),
+    "chain": (chain(Linear(4, 5), jax.nn.gelu, Dropout(0.5), BatchNorm(5), Linear(5, 3)), (4,)),
+    "residual": (residual(chain(Linear(4, 4), jnp.tanh)), (4,)),
+    "parallel": (parallel(Linear(4, 3), jnp.tanh, join="concatenate"), (4,)),
+    "parallel_multiply": (parallel(Linear(4, 4), residual(Linear(4, 4)), join="multiply"), (4,)),
+}
+models = pytest.mark.parametrize("name", MODELS)
+LEARNING = [name for name in MODELS if name not in ("perceptron", "dropout")]
+
+
+def made(name, key, batch=3):
+    """The model with parameters away from where they start, and a batch of inputs."""
+    model, shape = MODELS[name]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, jax.jit(model.init)(key))
+    return model, params, jax.random.normal(jax.random.fold_in(key, 1), (batch, *shape))
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_gradients(name, key):
+    """Of the trained parameters, with the batch's own statistics, against finite differences."""
+    model, params, x = made(name, key)
+    trained, _ = jann.split(model, params)
+    weights = jax.random.normal(jax.random.key(3), jax.eval_shape(model, trained, x).shape)
+    errors = check_gradients(lambda p, x: (model(p, x) * weights).sum(), trained, x, tolerance=1e-4)
+    assert errors.keys() == jann.flatten(trained).keys()
+
+
+@models
+def test_vmap_one_example_and_more_axes_agree_with_the_batch(name, key):
+    model, params, x = made(name, key)
+    batch = jax.jit(model)(params, x)
+    np.testing.assert_allclose(jax.vmap(model, (None, 0))(params, x), batch, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model(params, x[1]), batch[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model(params, x[None])[0], batch, rtol=1e-4, atol=1e-5)
+
+
+@models
+def test_repr_and_json_give_the_model_back(name):
+    model, _ = MODELS[name]
+    again = jann.from_json(json.loads(json.dumps(jann.to_json(model))))
+    assert again == model and hash(again) == hash(model) and repr(again) == repr(model)
+    names = {"jax": jax, "jann": jann, **vars(jann.models)}
+    assert eval(repr(model), names) == model
+
+
+@models
+def test_half_precision_in_half_precision_out(name, key):
+    model, params, x = made(name, key)
+    low = model(params, x.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
+    if name != "perceptron":
+        np.testing.assert_allclose(low.astype(jnp.float32), model(params, x), rtol=0.1, atol=0.15)
+
+
+@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain"])
+def test_statistics_come_out_where_the_running_ones_belong(name, key):
+    model, params, x = made(name, key)
+    trained, running = jann.split(model, params)
+    _, statistics = model.apply(trained, x)
+    assert jann.flatten(statistics).keys() == jann.flatten(running).keys()
+    complete = jann.combine(trained, statistics)
+    jann.check(model, complete)
+    _, none = model.apply(complete, x)
+    assert jann.flatten(none) == {} and jann.flatten(jann.combine(params, none)).keys() == jann.flatten(params).keys()
+
+
+def test_training_keeps_the_running_statistics(key):
+    """One step of the library's own objective: the first average is the batch's, whatever the model's nesting."""
+    import optax
+
+    pooled = chain(BatchNorm(1), jann.layers.global_average_pool, Linear(1, 3))
+    for model in (VGG(1, 3, ((4,),)), ResNet(1, 3, (1,), (4,)), pooled):
+        batch = {"image": jax.random.normal(key, (4, 4, 4, 1)), "label": jnp.array([0, 1, 2, 0])}
+        step = jann.make_step(jann.objective(model), optax.sgd(0.1))
+        before = jann.start(model, optax.sgd(0.1), key)
+        after, _ = jax.jit(step)(before, batch)
+        want = jann.flatten(model.apply(before.params, batch["image"])[1])
+        got = jann.flatten(after.extra["statistics"].value)
+        assert got.keys() == want.keys()
+        for path in want:
+            np.testing.assert_allclose(got[path], want[path], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        (MLP(4, (5,), 3), MLP(4, (5, 3), 7)),
+        (VGG(2, 3, ((3,),)), VGG(2, 3, ((3,), (4,)))),
+        (ResNet(depths=(1,), widths=(4,)), ResNet(depths=(2,), widths=(4,))),
+        (chain(Linear(4, 5), Linear(5, 3)), chain(Linear(4, 5), Linear(5, 3), Linear(3, 2))),
+        (parallel(Linear(4, 5)), parallel(Linear(4, 5), Linear(4, 2))),
+    ],
+)
+def test_what_is_added_moves_no_other_start(small, large, key):
+    """Parameters of the same path and shape start the same in both; that is all but the layers that changed."""
+    small, large = (jann.flatten(jax.jit(model.init)(key)) for model in (small, large))
+    kernels = [path for path in small if path.endswith("weight") and small[path].shape == large.get(path, 0.0).shape]
+    assert kernels
+    for path in kernels:
+        np.testing.assert_array_equal(small[path], large[path])
+
+
+def test_counts_of_the_papers():
+    """Parameters without running statistics: torchvision's published counts and those of the CIFAR networks."""
+
+    def trained(model):
+        return sum(param.size for param in jann.flatten(model.spec()).values() if param.trained)
+
+    assert trained(resnet20()) == 269_722
+    assert trained(jann.models.resnet56()) == 853_018
+    assert trained(jann.models.resnet18()) == 11_689_512
+    assert trained(jann.models.resnet34()) == 21_797_672
+    assert trained(jann.models.resnet50()) == 25_557_032
+    assert trained(LeNet()) == 61_706
+    # configuration D of the paper, without batch norm
+    widths = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+    vgg16 = VGG(3, 1000, widths, (4096, 4096), 224, batch_norm=False)
+    assert trained(vgg16) == 138_357_544

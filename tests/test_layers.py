@@ -1,0 +1,263 @@
+"""Layers against PyTorch's stored outputs, published formulas and properties."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from jann import ShapeError, init, layers
+from jann.analysis import check_gradients
+
+FILE = Path(__file__).parent / "goldens" / "layers.safetensors"
+GOLDEN = load_file(FILE)
+with safe_open(FILE, "numpy") as file:
+    CASES = json.loads(file.metadata()["cases"])
+
+
+def cases(kind):
+    return [pytest.param(kind + "/" + name, case, id=name) for name, case in CASES[kind].items()]
+
+
+def close(a, b, tolerance=1e-5):
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+# convolution and pooling
+
+
+@pytest.mark.parametrize(("name", "case"), cases("conv"))
+def test_conv_equals_pytorch(name, case):
+    p = {"weight": GOLDEN[f"{name}/weight"], "bias": GOLDEN[f"{name}/bias"]}
+    spec = layers.conv_spec(case["inputs"], case["outputs"], (case["window"],) * case["dims"], case["groups"])
+    assert {n: param.shape for n, param in spec.items()} == {n: array.shape for n, array in p.items()}
+    y = layers.conv(p, GOLDEN[f"{name}/x"], case["stride"], case["padding"], case["dilation"])
+    close(y, GOLDEN[f"{name}/y"], 3e-5)
+
+
+@pytest.mark.parametrize(("name", "case"), cases("conv_transpose"))
+def test_conv_transpose_equals_pytorch(name, case):
+    p = {"weight": GOLDEN[f"{name}/weight"], "bias": GOLDEN[f"{name}/bias"]}
+    y = layers.conv_transpose(p, GOLDEN[f"{name}/x"], case["stride"], case["padding"])
+    close(y, GOLDEN[f"{name}/y"], 3e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
+def test_conv_transpose_is_the_gradient_of_conv(padding, key):
+    """<conv(x), y> = <x, conv_transpose(y)> with the kernel's inputs and outputs exchanged."""
+    weight = jax.random.normal(key, (4, 4, 3, 5))
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)) if padding != "valid" else jnp.ones((2, 8, 8, 3))
+    y, pullback = jax.vjp(lambda x: layers.conv({"weight": weight}, x, 2, padding), x)
+    cotangent = jax.random.normal(jax.random.key(2), y.shape)
+    transposed = layers.conv_transpose({"weight": weight.swapaxes(-1, -2)}, cotangent, 2, padding)
+    close(transposed, pullback(cotangent)[0], 3e-5)
+
+
+@pytest.mark.parametrize(("padding", "size"), [("same", 10), ("valid", 11)])
+def test_conv_transpose_sizes(padding, size):
+    y = layers.conv_transpose({"weight": jnp.ones((3, 1, 1))}, jnp.ones((5, 1)), 2, padding)
+    assert y.shape == (size, 1)
+    assert y.sum() == (15 if padding == "valid" else y.sum()) and y.max() == 2
+
+
+@pytest.mark.parametrize(("name", "case"), cases("pool"))
+def test_pooling_equals_pytorch(name, case):
+    pool = {"max": layers.max_pool, "average": layers.average_pool}[case["kind"]]
+    y = pool(GOLDEN[f"{name}/x"], (case["window"],) * case["dims"], case["stride"], case["padding"])
+    close(y, GOLDEN[f"{name}/y"])
+
+
+def test_same_padding_gives_the_ceiling(key):
+    x = jax.random.normal(key, (7, 9, 2))
+    y = layers.conv({"weight": jnp.ones((3, 3, 2, 1))}, x, stride=2)
+    assert y.shape == (4, 5, 1)
+    close(y[1, 1, 0], x[1:4, 1:4].sum())
+
+
+def test_causal_conv_sees_no_later_input(key):
+    p = init(layers.conv_spec(2, 3, (3,)), key)
+    x = jax.random.normal(key, (12, 2))
+
+    def at(t, x):
+        return layers.conv(p, x, padding="causal", dilation=2)[t].sum()
+
+    for t in (0, 5, 11):
+        seen = np.abs(jax.grad(at, 1)(t, x)).sum(-1) > 0
+        assert set(np.flatnonzero(seen)) == {s for s in (t - 4, t - 2, t) if s >= 0}
+
+
+def test_causal_padding_is_for_one_dimension():
+    with pytest.raises(ValueError, match="one dimension"):
+        layers.conv({"weight": jnp.ones((3, 3, 1, 1))}, jnp.ones((5, 5, 1)), padding="causal")
+
+
+def test_global_pools(key):
+    x = jax.random.normal(key, (2, 4, 5, 3))
+    close(layers.global_average_pool(x), np.mean(x, (1, 2)))
+    close(layers.global_max_pool(x), np.max(x, (1, 2)))
+    close(layers.global_average_pool(x, dims=1), np.mean(x, 2))
+
+
+# norms
+
+
+def test_norms_equal_pytorch():
+    x, p = GOLDEN["norm/x"], {"scale": GOLDEN["norm/scale"], "bias": GOLDEN["norm/bias"]}
+    close(layers.layer_norm(p, x), GOLDEN["norm/layer"])
+    close(layers.rms_norm({"scale": p["scale"]}, x), GOLDEN["norm/rms"])
+    close(layers.group_norm(p, x, groups=3), GOLDEN["norm/group"])
+    close(layers.group_norm(p, x, groups=6), GOLDEN["norm/instance"])
+
+
+def test_batch_norm_equals_pytorch():
+    x, p = GOLDEN["norm/x"], {"scale": GOLDEN["norm/scale"], "bias": GOLDEN["norm/bias"]}
+    y, statistics = layers.batch_norm(p, x)
+    close(y, GOLDEN["norm/batch"])
+    close(statistics["mean"], GOLDEN["norm/batch_mean"])
+    close(statistics["variance"], GOLDEN["norm/batch_variance"])
+    fixed = {"mean": GOLDEN["norm/mean"], "variance": GOLDEN["norm/variance"]}
+    y, statistics = layers.batch_norm({**p, **fixed}, x)
+    close(y, GOLDEN["norm/batch_fixed"])
+    assert statistics == {}
+
+
+def test_batch_norm_statistics_carry_no_gradient(key):
+    p = {"scale": jnp.ones(3), "bias": jnp.zeros(3)}
+    gradient = jax.grad(lambda x: layers.batch_norm(p, x)[1]["variance"].sum())(jax.random.normal(key, (5, 3)))
+    assert (gradient == 0).all()
+
+
+def test_batch_norm_of_one_value_is_refused():
+    with pytest.raises(ValueError, match="more than one value"):
+        layers.batch_norm({"scale": jnp.ones(3), "bias": jnp.zeros(3)}, jnp.ones((1, 3)))
+
+
+# embedding, dropout, threshold
+
+
+def test_embedding_looks_up_and_marks_what_it_does_not_know():
+    p = {"table": jnp.arange(6.0).reshape(3, 2)}
+    with jax.debug_nans(False):
+        rows = layers.embedding(p, jnp.array([[2, 0], [3, -1]]))
+    close(rows[0], [[4, 5], [0, 1]])
+    assert np.isnan(rows[1]).all()
+    with pytest.raises(TypeError, match="integer"):
+        layers.embedding(p, jnp.array([1.0]))
+
+
+def test_dropout_keeps_the_mean(key):
+    x = jnp.full(40_000, 3.0)
+    y = layers.dropout(x, 0.3, key)
+    assert abs(y.mean() - 3) < 4 * 3 * np.sqrt(0.3 / 0.7 / len(x))
+    assert abs((y == 0).mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / len(x))
+    close(np.unique(y), [0, 3 / 0.7])
+
+
+def test_dropout_of_nothing_and_of_everything(key):
+    x = jnp.array([-1.0, 0.5, 1e20])
+    np.testing.assert_array_equal(layers.dropout(x, 0.0, key), x)
+    np.testing.assert_array_equal(layers.dropout(x, 1.0, key), jnp.zeros(3))
+    np.testing.assert_array_equal(jax.grad(lambda x: layers.dropout(x, 1.0, key).sum())(x), jnp.zeros(3))
+    assert layers.dropout(x, 0.5, None) is x
+
+
+def test_dropout_takes_a_traced_rate(key):
+    x = jnp.ones((10_000,))
+    zeroed = jax.jit(jax.vmap(lambda rate: (layers.dropout(x, rate, key) == 0).mean()))(jnp.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(zeroed, [0, 0.5, 1], atol=0.02)
+
+
+def test_threshold():
+    np.testing.assert_array_equal(layers.threshold(jnp.array([-1.0, 0.0, 1e-9, 2.0])), [0, 0, 1, 1])
+
+
+# every layer
+
+UNITS = {
+    "linear": (layers.linear_spec(4, 3), layers.linear, (5, 4)),
+    "linear_without_bias": (layers.linear_spec(4, 3, bias=False), layers.linear, (5, 4)),
+    "conv_1d": (layers.conv_spec(4, 3, (3,)), lambda p, x: layers.conv(p, x, padding="causal"), (2, 6, 4)),
+    "conv_2d": (layers.conv_spec(4, 6, (3, 3), groups=2), lambda p, x: layers.conv(p, x, 2), (2, 5, 6, 4)),
+    "conv_3d": (layers.conv_spec(4, 3, (2, 2, 2)), layers.conv, (2, 3, 3, 3, 4)),
+    "conv_transpose": (layers.conv_spec(4, 3, (3, 3)), lambda p, x: layers.conv_transpose(p, x, 2), (2, 3, 3, 4)),
+    "layer_norm": (layers.layer_norm_spec(4), layers.layer_norm, (5, 4)),
+    "rms_norm": (layers.rms_norm_spec(4), layers.rms_norm, (5, 4)),
+    "group_norm": (layers.group_norm_spec(4), lambda p, x: layers.group_norm(p, x, 2), (2, 3, 3, 4)),
+    "batch_norm": (layers.batch_norm_spec(4), lambda p, x: layers.batch_norm(p, x)[0], (5, 4)),
+    "max_pool": ({}, lambda p, x: layers.max_pool(x, (2, 2)), (2, 4, 4, 3)),
+    "average_pool": ({}, lambda p, x: layers.average_pool(x, (3, 3), 2, "same"), (2, 5, 5, 3)),
+    "global_max_pool": ({}, lambda p, x: layers.global_max_pool(x), (2, 4, 4, 3)),
+    "global_average_pool": ({}, lambda p, x: layers.global_average_pool(x), (2, 4, 4, 3)),
+}
+units = pytest.mark.parametrize("name", UNITS)
+
+
+def unit(name, key):
+    """The layer with parameters that are all away from where they start."""
+    spec, layer, shape = UNITS[name]
+    params = jax.tree.map(lambda leaf: leaf + 0.3, init(spec, key))
+    return params, layer, jax.random.normal(jax.random.fold_in(key, 1), shape)
+
+
+@units
+def test_gradients(name, key):
+    params, layer, x = unit(name, key)
+    weights = jax.random.normal(jax.random.key(3), jax.eval_shape(layer, params, x).shape)
+    errors = check_gradients(lambda inputs: (layer(*inputs) * weights).sum(), (params, x), tolerance=1e-6)
+    assert len(errors) == len(jax.tree.leaves(params)) + 1
+
+
+def test_gradients_of_batch_norm_through_the_batch(key):
+    params, x = init(layers.layer_norm_spec(4), key), jax.random.normal(key, (5, 4))
+    weights = jax.random.normal(jax.random.key(3), (5, 4))
+    check_gradients(lambda p: (layers.batch_norm(p[0], p[1])[0] * weights).sum(), (params, x), tolerance=1e-6)
+
+
+@units
+def test_one_example_a_batch_and_vmap_agree(name, key):
+    params, layer, x = unit(name, key)
+    batch = jax.jit(layer)(params, x)
+    close(jax.vmap(layer, (None, 0))(params, x), batch, 1e-6)
+    close(layer(params, x[1]), batch[1], 1e-6)
+    close(layer(params, x.reshape(1, *x.shape))[0], batch, 1e-6)
+
+
+@units
+def test_dtype_of_the_input_is_kept(name, key):
+    params, layer, x = unit(name, key)
+    low = layer(params, x.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16 and layer(params, x).dtype == jnp.float32
+    np.testing.assert_allclose(low.astype(jnp.float32), layer(params, x), rtol=0.1, atol=0.1)
+
+
+@units
+def test_integers_are_refused(name, key):
+    params, layer, x = unit(name, key)
+    if name == "global_max_pool":
+        pytest.skip("the largest of integers is well defined")
+    with pytest.raises(TypeError, match=r"floating-point inputs, got int32.*x / 255"):
+        layer(params, jnp.ones(x.shape, jnp.int32))
+
+
+@units
+def test_wrong_channels_are_named(name, key):
+    params, layer, x = unit(name, key)
+    if not params:
+        pytest.skip("has no parameters")
+    with pytest.raises(ShapeError, match=r"got \[.*5\]"):
+        layer(params, jnp.ones((*x.shape[:-1], 5)))
+
+
+# dropout
+
+
+def test_no_noise_is_drawn_for_a_rate_written_as_zero(key):
+    x = jnp.linspace(-2.0, 2.0, 12).reshape(3, 4)
+    draws = jax.make_jaxpr(lambda rate: layers.dropout(x, rate, key))(0.0)
+    assert "random_bits" in str(draws)  # a traced rate may be any rate
+    assert "random_bits" not in str(jax.make_jaxpr(lambda: layers.dropout(x, 0.0, key))())
+    close(layers.dropout(x, jnp.float32(0), key), layers.dropout(x, 0.0, key), 0)
