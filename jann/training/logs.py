@@ -28,7 +28,7 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
         if found is None:
             write_json(file, config)
     except json.JSONDecodeError as error:
-        raise RunFolderError(f"{file} is not whole JSON ({error}): delete that file, or choose another folder") from None
+        raise RunFolderError(f"{file} is not whole JSON ({error}): delete that file or choose another") from None
     except OSError as error:
         raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another with --out") from None
     if found is not None and found != config:

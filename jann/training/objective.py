@@ -121,7 +121,8 @@ def _sums(measure, transform, size, params, arrays, i):
 
     def sums(value):
         value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
-        value = value.astype(jnp.promote_types(value.dtype, jnp.float32))  # sums of bfloat16 would be rounded
+        # sums of bfloat16 would be rounded
+        value, weight = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (value, weight))
         return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
 
     return {name: sums(value) for name, value in measure(params, batch).items()}
