@@ -1,53 +1,61 @@
-"""jann beside its rivals, the same work in each.
+"""jann beside its rivals: each in a process of its own, at the same work, in rounds.
 
-    pip install -e '.[side_by_side]'
-    python -m experiments.side_by_side --rounds 5
+    python -m experiments.side_by_side --case small_mlp --rivals jann_train raw_loop nnx torch
+    python -m experiments.side_by_side --case sweep --record
 """
 
-import json
-import shlex
-import sys
+import os
 from pathlib import Path
 
 import tyro
 
-from experiments.side_by_side import imports, small_mlp, sweeps
-from experiments.side_by_side.harness import compare, figure, markdown
-
-CASES = {"small_mlp": small_mlp.CASE, "sweep": sweeps.CASE, "import": imports.CASE}
+from experiments.side_by_side.cases import CASES
+from experiments.side_by_side.harness import time_rivals
+from experiments.side_by_side.report import RECORD, machine, markdown, picture, summary
+from jann.training import write_json
 
 
 def main(
-    case: tuple[str, ...] = tuple(CASES),
+    case: str = "small_mlp",
     rivals: tuple[str, ...] = (),
-    rounds: int = 5,
+    rounds: int = 7,
+    seconds: float = 1.0,
     out: Path = Path("runs/side_by_side"),
     record: bool = False,
 ) -> None:
-    """Times jann and its rivals in turn, checks that they do the same work, prints tables and draws them.
+    """Times rivals at the same work and prints how they compare.
 
     Args:
-        case: Which comparisons: small_mlp, sweep, import.
-        rivals: Only these (of all cases); by default all that are installed.
-        rounds: How often each is timed.
-        out: Where tables, pictures and numbers go.
-        record: Also append the tables to experiments/side_by_side/RESULTS.md.
+        case: The work: small_mlp, sweep or import.
+        rivals: Who takes part; by default all of the case. Those that are not installed are skipped.
+        rounds: Turns of each rival, interleaved: A B C, A B C, ...
+        seconds: About how long a turn takes (at least one portion of the case's work).
+        out: Where results.json and speed.png go, in a folder named after the case.
+        record: Also append the table to experiments/side_by_side/RESULTS.md; the machine should do nothing else.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for name in case:
-        if name not in CASES:
-            raise SystemExit(f"--case {name}: choose of {', '.join(CASES)}")
-        known = CASES[name].rivals
-        chosen = tuple(rival for rival in known if not rivals or rival in rivals or rival == known[0])
-        result = compare(CASES[name], chosen, rounds)
-        table = markdown(result, "python -m experiments.side_by_side " + shlex.join(sys.argv[1:]))
-        print(f"\n{table}")
-        (out / f"{name}.md").write_text(table)
-        (out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-        figure(result).savefig(out / f"{name}.png", dpi=150)
-        if record:
-            with (Path(__file__).parent / "RESULTS.md").open("a") as file:
-                file.write("\n" + table)
+    if case not in CASES:
+        raise SystemExit(f"--case {case}: there are {', '.join(CASES)}")
+    chosen = CASES[case]
+    unknown = [name for name in rivals if name not in chosen.rivals]
+    if unknown:
+        raise SystemExit(f"--rivals {' '.join(unknown)}: {case} has {', '.join(chosen.rivals)}")
+    if rounds < 1:
+        raise SystemExit(f"--rounds {rounds}: at least one is needed")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # as the rivals outside JAX are timed there, all are
+    before = machine()
+    timings = time_rivals(chosen, list(rivals or chosen.rivals), rounds, seconds)
+    if not timings:
+        raise SystemExit("none of the rivals is installed")
+    found = summary(chosen, timings)
+    folder = out / case
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", {"machine": before, **found})
+    picture(found).savefig(folder / "speed.png")
+    text = markdown(found, before, rounds)
+    print(f"\n{text}\nwrote {folder}")
+    if record:
+        with RECORD.open("a") as file:
+            file.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,163 +1,145 @@
-"""Rivals are timed in processes of their own, one at a time, rounds interleaved: A B C A B C ..."""
+"""How rivals are timed: a process each, the same start, the same losses, and turns in rounds: A B C, A B C, ...
 
-import dataclasses
-import datetime
-import importlib.metadata
+Only one rival works at a time; the others wait for a line on their standard input. A rival in the same process, or at
+work at the same time, would change the other's figures: PyTorch's thread pool alone slowed JAX 2.7 times.
+
+Nothing here imports JAX, so that the workers of other libraries don't.
+"""
+
+import contextlib
 import json
-import os
-import platform
-import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+Arrays = dict[str, np.ndarray]
+Advance = Callable[[int], Any]  # does so many portions of work; returns their losses [..., steps] when they are done
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclass(frozen=True)
+class Bar:
+    """What we want: `ours` is at least `times` as fast as `theirs`, or takes at most `seconds` longer."""
+
+    ours: str
+    theirs: str
+    times: float | None = None
+    seconds: float | None = None
+
+    def __str__(self):
+        if self.times is not None:
+            return f"{self.ours} at least {self.times:g} × as fast as {self.theirs}"
+        return f"{self.ours} at most {self.seconds:g} s longer than {self.theirs}"
+
+
+@dataclass(frozen=True)
 class Case:
-    """What is compared.
+    """Work, and the rivals who do it.
 
-    module:   run as `python -m module RIVAL`; prints one JSON line {"value": number, "losses": [numbers]}
-    rivals:   their names; the first is what the others are compared with
-    unit:     of the value
-    better:   "higher" or "lower"
-    bars:     {(rival, other): least ratio of their values that is hoped for}
-    note:     what exactly is timed
+    work:      what is done, in words
+    unit:      of the figures: "steps/s" (more is better) or "s" (seconds a portion, less is better)
+    portion:   units of work in the smallest turn
+    start:     () -> the arrays that all begin from: weights, data, order of the batches
+    rivals:    {name: rival(start) -> advance}; a rival imports its own library
+    reference: the rival whose speed is compared with each of the others
+    checked:   how many of the first losses must agree
     """
 
     name: str
-    module: str
-    rivals: tuple[str, ...]
+    work: str
     unit: str
-    better: str
-    bars: dict[tuple[str, str], float]
-    note: str
+    portion: int
+    start: Callable[[], Arrays]
+    rivals: dict[str, Callable[[Arrays], Advance]]
+    reference: str
+    bars: tuple[Bar, ...] = ()
+    checked: int = 1
 
 
-def time_rival(case: Case, rival: str, timeout: float = 600) -> dict | None:
-    """One round of one rival, in a process of its own; None (and a line that says so) where it is not installed."""
-    done = subprocess.run(
-        [sys.executable, "-m", case.module, rival], capture_output=True, text=True, timeout=timeout, check=False
-    )
-    if done.returncode != 0:
-        if "ModuleNotFoundError" in done.stderr:
-            print(f"{rival} is left out: {done.stderr.strip().splitlines()[-1]}; pip install -e '.[side_by_side]'")
-            return None
-        raise RuntimeError(f"{case.module} {rival} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+@dataclass(frozen=True)
+class Timing:
+    """One rival's figures, a number a round, in the case's unit; `whole` counts compilation too."""
+
+    figures: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
 
 
-def check_equal_work(results: dict[str, dict], tolerance: float = 1e-3) -> None:
-    """All rivals start from the same weights and see the same batches, so their losses are the same."""
-    with_losses = {name: np.array(result["losses"]) for name, result in results.items() if result.get("losses")}
-    if not with_losses:
-        return
-    first, expected = next(iter(with_losses.items()))
-    for name, losses in with_losses.items():
-        worst = np.abs(losses - expected).max()
-        if not worst < tolerance:
-            raise RuntimeError(f"{name} does other work than {first}: their losses differ by {worst:.2e}")
+def time_rivals(
+    case: Case, names: list[str], rounds: int, seconds: float, say: Callable[[str], None] = print
+) -> dict[str, Timing]:
+    """{rival: its figures in each round}, of those that are installed, in turns of about `seconds`.
 
-
-def compare(case: Case, rivals: tuple[str, ...], rounds: int) -> dict:
-    """Times all rivals in turn, `rounds` times: -> {"case", "unit", "rows": [...], "machine", "versions"}."""
-    values: dict[str, list[float]] = {rival: [] for rival in rivals}
-    for number in range(rounds):
-        results = {}
-        for rival in list(values):
-            result = time_rival(case, rival)
-            if result is None:
-                del values[rival]
+    Raises ValueError when two rivals' first losses differ by more than 1e-4: then they do not do the same work.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        np.savez(folder / "start.npz", **case.start())
+        workers, losses, portions = {}, {}, {}
+        for name in names:
+            worker = stack.enter_context(Worker(case.name, name, folder / "start.npz"))
+            ready = worker.answer()
+            if "missing" in ready:
+                say(f"{name} is skipped, {ready['missing']} is not installed: pip install -e '.[side_by_side]'")
                 continue
-            results[rival] = result
-            values[rival].append(result["value"])
-            said = f"{case.name}, round {number + 1} of {rounds}: {rival} {result['value']:,.4g} {case.unit}"
-            print(said, flush=True)
-        check_equal_work(results)
-    rows = []
-    for rival, measured in values.items():
-        row = {"rival": rival, "median": statistics.median(measured), "low": min(measured), "high": max(measured)}
-        against = np.array(measured) / np.array(values[case.rivals[0]])
-        row["ratio"], row["ratio_low"], row["ratio_high"] = np.median(against), against.min(), against.max()
-        rows.append({name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()})
-    bars = []
-    for (rival, other), bar in case.bars.items():
-        if rival in values and other in values:
-            each = np.array(values[rival]) / np.array(values[other])
-            bars.append({"rival": rival, "other": other, "bar": bar, "ratio": float(np.median(each)),
-                         "low": float(each.min()), "high": float(each.max())})  # fmt: skip
-    return {"case": case.name, "unit": case.unit, "note": case.note, "rounds": rounds, "rows": rows, "bars": bars,
-            "machine": machine(), "versions": versions()}  # fmt: skip
+            workers[name], losses[name] = worker, np.array(ready["losses"])
+            check_same(losses)
+            portions[name] = max(1, round(seconds / worker.turn(1)["seconds"]))
+        timings = {name: Timing() for name in workers}
+        for number in range(rounds):
+            for name, worker in workers.items():
+                turn = worker.turn(portions[name])
+                for found, took in (
+                    (timings[name].figures, turn["seconds"] - turn["compiling"]),
+                    (timings[name].whole, turn["seconds"]),
+                ):
+                    each = took / portions[name]
+                    found.append(each if case.unit == "s" else case.portion / each)
+            say(f"round {number + 1} of {rounds}")
+    return timings
 
 
-def markdown(result: dict, command: str) -> str:
-    """The result as a section of RESULTS.md."""
-    day = datetime.date.today().isoformat()
-    lines = [
-        f"## {result['case']}, {day}",
-        "",
-        f"{result['machine']}; {result['versions']}. {result['rounds']} rounds, interleaved, each rival in its own "
-        f"process: median (lowest to highest). {result['note']}",
-        "",
-        f"    {command}",
-        "",
-        f"| rival | {result['unit']} | of {result['rows'][0]['rival']} |",
-        "|---|---|---|",
-    ]
-    for row in result["rows"]:
-        lines.append(
-            f"| {row['rival']} | {row['median']:,.4g} ({row['low']:,.4g} to {row['high']:,.4g}) "
-            f"| {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) |"
-        )
-    for bar in result["bars"]:
-        lines.append(
-            f"\n{bar['rival']} / {bar['other']}: **{bar['ratio']:.2f}** ({bar['low']:.2f} to {bar['high']:.2f}), "
-            f"hoped for {bar['bar']:g}"
-        )
-    return "\n".join(lines) + "\n"
+def check_same(losses: dict[str, np.ndarray], tolerance: float = 1e-4) -> None:
+    """Raises ValueError unless all rivals' losses equal those of the first."""
+    (first, wanted), *others = losses.items()
+    for name, got in others:
+        if wanted.shape != got.shape or not np.abs(wanted - got).max() <= tolerance:
+            raise ValueError(f"{name} does not do the work of {first}: its losses are\n{got}\nand not\n{wanted}")
 
 
-def figure(result: dict):
-    """Bars of the medians with their spread."""
-    from matplotlib.figure import Figure
-
-    rows = result["rows"]
-    drawn = Figure((7, 0.5 * len(rows) + 1), layout="constrained")
-    axes = drawn.add_subplot()
-    middle = np.array([row["median"] for row in rows])
-    spread = [middle - [row["low"] for row in rows], [row["high"] for row in rows] - middle]
-    names = [row["rival"].replace("_", " ") for row in rows]
-    colours = ["#1f6fb4" if name.startswith("jann") else "#b8bec6" for name in names]
-    axes.barh(names, middle, xerr=spread, color=colours, error_kw={"lw": 1, "ecolor": "#444"})
-    axes.invert_yaxis()
-    axes.set_xlabel(result["unit"])
-    axes.spines[["top", "right"]].set_visible(False)
-    return drawn
+def speed_ratios(case: Case, ours: Timing, theirs: Timing) -> np.ndarray:
+    """How many times as fast as theirs ours is, in each round: both were timed within seconds of each other."""
+    ratios = np.array(ours.figures) / np.array(theirs.figures)
+    return 1 / ratios if case.unit == "s" else ratios
 
 
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    return f"{os.cpu_count()} cores of {model}"
+class Worker:
+    """A rival's process. It waits until it is asked, so that it takes no time from the others."""
 
+    def __init__(self, case: str, rival: str, start: Path):
+        self.rival = rival
+        command = [sys.executable, "-m", "experiments.side_by_side.worker", case, rival, str(start)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-def versions() -> str:
-    def version(package):
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+    def answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.rival} ended with exit status {self.process.wait()}: see its message above")
+        return json.loads(line)
 
-    packages = ("jax", "optax", "flax", "equinox", "dm-haiku", "torch")
-    known = [f"{package} {found}" for package in packages if (found := version(package))]
-    return f"Python {platform.python_version()}, {', '.join(known)}"
+    def turn(self, portions: int) -> dict:
+        """{"seconds", "compiling"}: what the portions took, and how much of it was compilation"""
+        print(portions, file=self.process.stdin, flush=True)
+        return self.answer()
 
+    def __enter__(self):
+        return self
 
-def serve(rivals: dict[str, Callable[[], dict]]) -> None:
-    """What a case's module does when run: times the rival named on the command line, prints JSON."""
-    print(json.dumps(rivals[sys.argv[1]]()))
+    def __exit__(self, *_):
+        self.process.stdin.close()  # the worker ends where its input does
+        self.process.wait()
+        self.process.stdout.close()
