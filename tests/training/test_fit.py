@@ -201,7 +201,7 @@ def test_fit_works_outside_the_main_thread():
 
 def test_progress_is_a_line_now_and_then_in_a_log_file(capsys):
     fit(20, every=5, progress=True)
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("training: 5/20  ") and lines[-1].startswith("training: 20/20  ")
     assert all("loss 1." in line or "loss 0." in line for line in lines)
 

@@ -70,5 +70,5 @@ def test_progress_can_be_silent(capsys):
     with Progress("sweep", 3) as bar:
         for i in range(4):
             bar.update(i, "note")
-    assert capsys.readouterr().err.splitlines() == ["sweep: 0/3  note", "sweep: 3/3  note"]  # not a line a step
+    assert capsys.readouterr().out.splitlines() == ["sweep: 0/3  note", "sweep: 3/3  note"]  # not a line a step
     assert jann.RunFolderError is RunFolderError

@@ -70,8 +70,8 @@ def assert_close(a, b, rtol=1e-6, atol=1e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
-def run(step, source, train_state, n, every):
-    for train_state, _ in jann.chunks(step, source, train_state, n, every):  # noqa: B007, B020
+def run(step, source, train_state, n, every, scan=None):
+    for train_state, _ in jann.chunks(step, source, train_state, n, every, scan):  # noqa: B007, B020
         pass
     return train_state
 
@@ -318,6 +318,17 @@ def test_every_cut_gives_the_same_bits(adam, source):
     assert_bits(run(step, source, run(step, source, fresh(optimizer), 13, 7), 7, 1), whole)
     if isinstance(source, Stream):
         assert source.reads[:4] == [(0, 20), (0, 7), (7, 7), (14, 6)]
+
+
+@pytest.mark.parametrize("source", [batches, planned, Stream], ids=["function", "planned", "stream"])
+def test_steps_called_from_python_are_those_of_the_scan(adam, source):
+    step, optimizer = adam
+    source = source if source is batches else source()
+    *_, (whole, metrics) = jann.chunks(step, source, fresh(optimizer), 7, 7)
+    *_, (called, own) = jann.chunks(step, source, fresh(optimizer), 7, 7, scan=False)
+    assert_close((called.params, called.extra, own), (whole.params, whole.extra, metrics), 1e-4, 1e-6)
+    assert_bits(run(step, source, run(step, source, fresh(optimizer), 3, 3, False), 4, 2, False), called)
+    assert called.step == 7
 
 
 def test_ten_and_ten_are_twenty_in_one_scan(adam):
