@@ -1,6 +1,6 @@
 """One run, to be killed and started again, which prints its steps: `python worker.py KIND FOLDER STEPS SAVE_EVERY`
 
-KIND: "plain" (a traceable function of the step), "stream" (read on the host) or "stacked" (an ensemble of three).
+KIND: "plain" (a traceable function of the step), "stream" (Grain, read on the host), "stacked" (an ensemble of three).
 """
 
 import hashlib
@@ -33,16 +33,20 @@ def batches(step):
     return {"x": x, "label": (x[:, 0] > 0).astype(jnp.int32) + (x[:, 1] > 0)}
 
 
-class Stream:
-    """Batches read on the host; takes a while, so that kills fall between reading and training too."""
+class Points:
+    """What the stream reads from; takes a while, so that kills fall between reading and training too."""
 
-    def read(self, step, n):
-        time.sleep(0.005)
-        rows = []
-        for i in range(step, step + n):
-            x = np.random.default_rng(i).normal(size=(16, 4)).astype(np.float32)
-            rows.append({"x": x, "label": (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)})
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, i):
+        time.sleep(0.0003)
+        x = np.random.default_rng(i).normal(size=4).astype(np.float32)
+        return {"x": x, "label": np.int32(x[0] > 0) + np.int32(x[1] > 0)}
+
+
+def jitter(example, rng):
+    return {**example, "x": example["x"] + 0.1 * rng.normal(size=4).astype(np.float32)}
 
 
 def fingerprint(train_state):
@@ -67,7 +71,7 @@ def main(kind, folder, steps, save_every):
         print(f"step {step}", flush=True)
         return {}
 
-    source = Stream() if kind == "stream" else batches
+    source = jann.data.Stream(Points(), 16, seed=3, transform=jitter) if kind == "stream" else batches
     options = {"every": 2, "save_every": save_every, "folder": folder, "model": Net(), "progress": False}
     end, history = jann.fit(step, source, train_state, steps, evaluate=announce, **options)
     losses = hashlib.sha256(history["loss"].tobytes()).hexdigest()
