@@ -1,6 +1,7 @@
 """Models as files."""
 
 import json
+import time
 from functools import partial
 
 import jax
@@ -203,4 +204,7 @@ def test_loading_leaves_a_run_that_is_writing_alone(key, tmp_path):
     assert unfinished.exists()
     with jann.Checkpoints(tmp_path) as checkpoints:  # while the run itself clears away what a kill left behind
         assert checkpoints.steps() == [1]
+    deadline = time.monotonic() + 10  # Orbax clears in the background
+    while unfinished.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not unfinished.exists()

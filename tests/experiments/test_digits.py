@@ -60,7 +60,7 @@ def test_metrics_and_pictures(finished):
     out, _ = finished
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 3 * 40 and rows[0]["step"] == 2 and rows[-1]["step"] == 80
-    assert np.mean([r["train_loss"] for r in rows if r["step"] == 80]) < 0.5 * rows[0]["train_loss"]
+    assert np.mean([r["train_loss"] for r in rows if r["step"] == 80]) < 0.7 * rows[0]["train_loss"]
     for name in ("validation_accuracy", "loss", "confusion", "mistakes", "network"):
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
 
