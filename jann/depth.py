@@ -62,6 +62,11 @@ def observe(function: Callable, edits: dict[str, Callable] | None = None) -> Cal
     return observed
 
 
+def observing() -> bool:
+    """Whether a caller observes: then a layer that would not otherwise form a value may form it for `tap`."""
+    return _observed.value is not None
+
+
 def tap(name: str, value: Any) -> Any:
     """The identity on `value`, unless the caller observes: then it is recorded (and edited) under `name`."""
     if _observed.value is None:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from jann import ShapeError, init, layers
 from jann.analysis import check_gradients
 
-FILE = Path(__file__).parent / "goldens" / "layers.safetensors"
+FILE = Path(__file__).parents[1] / "goldens" / "layers.safetensors"
 GOLDEN = load_file(FILE)
 with safe_open(FILE, "numpy") as file:
     CASES = json.loads(file.metadata()["cases"])

@@ -1,0 +1,67 @@
+"""Matrix products and look-ups."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Param, ShapeError, Spec
+from jann.layers.dtypes import along, floats
+from jann.layers.initializers import lecun_normal, small_normal
+from jann.trees import Tree
+
+Axes = int | dict[str, int]
+
+
+def linear_spec(inputs: Axes, outputs: Axes, bias: bool = True, init=lecun_normal) -> Spec:
+    """Declares `weight[inputs, outputs]` and `bias[outputs]`; either may be axes by name, {"heads": 8, "head": 64}."""
+    inputs = {"inputs": inputs} if isinstance(inputs, int) else dict(inputs)
+    outputs = {"outputs": outputs} if isinstance(outputs, int) else dict(outputs)
+    if len(inputs) + len(outputs) > 2:
+        init = _of_matrix(init, len(inputs))
+    weight = Param({**inputs, **outputs}, init, into=tuple(inputs))
+    return {"weight": weight, "bias": Param(outputs)} if bias else {"weight": weight}
+
+
+@functools.lru_cache(maxsize=256)  # so that equal specs have equal initialisers
+def _of_matrix(init: Callable, axes: int) -> Callable:
+    """An initialiser that sees [all inputs, all outputs], since those of JAX would take two axes for them."""
+
+    def draw(key, shape, dtype=jnp.float32):
+        return init(key, (math.prod(shape[:axes]), math.prod(shape[axes:])), dtype).reshape(shape)
+
+    return draw
+
+
+def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
+    """x[..., *inputs] -> x W + b, [..., *outputs]; the last `axes` axes of x are summed over"""
+    weight = p["weight"]
+    x = floats(x, "linear")
+    inputs, outputs = weight.shape[:axes], weight.shape[axes:]
+    if x.shape[x.ndim - axes :] != inputs or x.ndim < axes:
+        wanted = ", ".join(map(str, inputs))
+        raise ShapeError(
+            f"a weight of shape {list(weight.shape)} takes inputs[..., {wanted}], got {list(x.shape)}", weight
+        )
+    if axes == 1 == len(outputs):
+        y = x @ weight.astype(x.dtype)
+    else:  # as one product of matrices, which XLA's CPU backend does fastest
+        lead, matrix = x.shape[: x.ndim - axes], weight.astype(x.dtype).reshape(math.prod(inputs), -1)
+        y = (x.reshape(*lead, -1) @ matrix).reshape(*lead, *outputs)
+    return y + along(p["bias"], y) if "bias" in p else y
+
+
+def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
+    """Declares `table[vocab, embed]`."""
+    return {"table": Param({"vocab": vocab, "embed": embed}, init)}
+
+
+def embedding(p: Tree, ids: jax.Array) -> jax.Array:
+    """ids[...] integers -> rows of the table, [..., embed]; an id outside the vocabulary gives NaN."""
+    ids = jnp.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"embedding takes integer ids, got {ids.dtype}")
+    rows = jnp.take(p["table"], ids, axis=0, mode="fill", fill_value=jnp.nan)
+    return jnp.where((ids < 0)[..., None], jnp.nan, rows)

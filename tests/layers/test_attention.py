@@ -1,0 +1,103 @@
+"""Attention against its formula, with masks, shared heads, and the weights observed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jann
+from jann.layers import attention, attention_spec, dot_product_attention, linear, linear_spec
+
+
+def by_formula(query, keys, values, allowed):
+    """One example, [time, heads, head], written out."""
+    out = np.zeros(query.shape)
+    shared = query.shape[1] // keys.shape[1]
+    for h in range(query.shape[1]):
+        scores = query[:, h] @ keys[:, h // shared].T / np.sqrt(query.shape[-1])
+        weights = np.where(allowed[h], np.exp(scores), 0)
+        out[:, h] = weights / weights.sum(-1, keepdims=True) @ values[:, h // shared]
+    return out
+
+
+@pytest.fixture
+def qkv():
+    random = np.random.default_rng(0)
+    return [random.normal(size=(2, 3, *shape)).astype(np.float32) for shape in ((5, 4, 6), (7, 2, 6), (7, 2, 6))]
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_masked_with_shared_heads(qkv, observed):
+    mask = np.random.default_rng(1).random((2, 3, 4, 5, 7)) < 0.5
+    mask[..., 0] = True
+    function = jann.observe(dot_product_attention) if observed else dot_product_attention
+    found = jax.jit(function)(*qkv, mask)
+    found, taps = found if observed else (found, None)
+    for i, j in np.ndindex(2, 3):
+        want = by_formula(*(part[i, j] for part in qkv), mask[i, j])
+        np.testing.assert_allclose(found[i, j], want, rtol=1e-4, atol=1e-5)
+    if observed:
+        assert taps["attention"].shape == (2, 3, 4, 5, 7)
+        np.testing.assert_allclose(taps["attention"].sum(-1), 1, rtol=1e-5)
+        assert not taps["attention"][~mask].any()
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_causal_by_gradients(key, observed):
+    x = jax.random.normal(key, (6, 8))
+    params = jann.init(attention_spec(8, 2), key)
+
+    def at(x, t):
+        function = jann.observe(attention) if observed else attention
+        out = function(params, x, causal=True)
+        return (out[0] if observed else out)[t].sum()
+
+    for t in (0, 3, 5):
+        moved = np.abs(jax.grad(at)(x, t)).sum(-1) > 0
+        np.testing.assert_array_equal(moved, np.arange(6) <= t)
+
+
+def test_one_example_a_batch_and_vmap_agree(key):
+    params = jann.init(attention_spec(8, 2, memory=5), key)
+    x, memory = jax.random.normal(key, (3, 4, 8)), jax.random.normal(key, (3, 6, 5))
+    batch = attention(params, x, memory)
+    np.testing.assert_allclose(jax.vmap(attention, (None, 0, 0))(params, x, memory), batch, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(attention(params, x[0], memory[0]), batch[0], rtol=1e-5, atol=1e-6)
+    one = attention(params, x[0], memory[0], mask=jnp.arange(6) < 4)
+    np.testing.assert_allclose(one, attention(params, x[0], memory[0, :4]), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_of_weights_keeps_their_mean(key):
+    q = k = v = jnp.ones((4, 1, 3))
+    draws = jax.vmap(lambda key: dot_product_attention(q, k, v, rate=0.5, key=key))(jax.random.split(key, 4000))
+    assert set(np.round(np.unique(draws), 3)) <= {0, 0.5, 1, 1.5, 2}
+    np.testing.assert_allclose(draws.mean(0), 1, atol=0.05)
+    np.testing.assert_array_equal(dot_product_attention(q, k, v, rate=0.5), dot_product_attention(q, k, v))
+
+
+def test_half_precision(qkv):
+    low = dot_product_attention(*(jnp.asarray(part, jnp.bfloat16) for part in qkv))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), dot_product_attention(*qkv), atol=0.03)
+
+
+def test_linear_over_several_axes(key):
+    spec = linear_spec({"heads": 3, "head": 4}, {"rows": 2, "columns": 5})
+    p = jann.init(spec, key)
+    x = jax.random.normal(key, (7, 3, 4))
+    want = np.einsum("bhd,hdrc->brc", x, p["weight"]) + np.asarray(p["bias"])
+    np.testing.assert_allclose(linear(p, x, axes=2), want, rtol=1e-5, atol=1e-5)
+    assert spec["weight"].fan_in == 12 and linear_spec({"heads": 3, "head": 4}, {"rows": 2, "columns": 5}) == spec
+    many = jann.init(linear_spec({"a": 20, "b": 50}, {"c": 100, "d": 2}), key)["weight"]
+    assert abs(float(many.std()) * np.sqrt(1000) - 1) < 0.02, "drawn by the fan-in of all inputs"
+    with pytest.raises(jann.ShapeError, match=r"takes inputs\[..., 3, 4\], got \[7, 4, 3\]"):
+        linear(p, jnp.ones((7, 4, 3)), axes=2)
+
+
+def test_errors_name_the_mend(qkv):
+    with pytest.raises(ValueError, match="heads=3 must divide embed=8"):
+        attention_spec(8, 3)
+    with pytest.raises(ValueError, match="key_value_heads=3 must divide heads=4"):
+        attention_spec(8, 4, key_value_heads=3)
+    with pytest.raises(ValueError, match=r"does not fit scores \[2, 3, 4, 5, 7\]"):
+        dot_product_attention(*qkv, mask=jnp.ones((5, 6), bool))
