@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+
+from jann.data.shuffle import round_keys, shuffled
 
 TRANSFORM = 2**31  # folded into the key for what `transform` draws; no epoch has this number
 
@@ -98,30 +99,18 @@ def single(batches: Batches, step: jax.Array) -> Any:
 # Compiled on its own, because an eager call would compile its loop anew each time.
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def planned_rows(key: jax.Array, step: jax.Array, n: int, examples: int, size: int, shuffle: bool) -> dict:
-    """Rows of steps step .. step + n − 1, from one permutation an epoch: {"rows": [n, size], "step": [n]}."""
+    """Rows of steps step .. step + n − 1, a permutation an epoch: {"rows": [n, size], "step": [n]}."""
     steps_per_epoch = examples // size
     step = jnp.asarray(step, jnp.int32)
     steps = step + jnp.arange(n, dtype=jnp.int32)
+    positions = (steps % steps_per_epoch)[:, None] * size + jnp.arange(size, dtype=jnp.int32)[None, :]
     if not shuffle:
-        rows = (steps % steps_per_epoch)[:, None] * size + jnp.arange(size, dtype=jnp.int32)[None, :]
-        return {"rows": rows, "step": steps}
-
+        return {"rows": positions, "step": steps}
     first = step // steps_per_epoch
-    last = (step + n - 1) // steps_per_epoch
-    # The epochs that n steps can touch, wherever they start.
-    most = (n + 2 * steps_per_epoch - 2) // steps_per_epoch
-
-    def permutation(epoch):
-        return jax.random.permutation(jax.random.fold_in(key, epoch), examples).astype(jnp.int32)
-
-    def skipped(epoch):
-        return jnp.zeros(examples, jnp.int32)
-
-    # A permutation of 55,000 takes 20 ms on a CPU, and most plans end before the last epoch they could touch.
-    epochs = first + jnp.arange(most, dtype=jnp.int32)
-    orders = lax.map(lambda epoch: lax.cond(epoch <= last, permutation, skipped, epoch), epochs)
-    rows = orders[:, : steps_per_epoch * size].reshape(most * steps_per_epoch, size)
-    return {"rows": lax.dynamic_slice_in_dim(rows, step - first * steps_per_epoch, n), "step": steps}
+    epochs = first + jnp.arange((n + 2 * steps_per_epoch - 2) // steps_per_epoch)  # that n steps can touch
+    rounds = jax.vmap(lambda epoch: round_keys(jax.random.fold_in(key, epoch), examples))(epochs)
+    which = (steps // steps_per_epoch - first)[:, None]
+    return {"rows": shuffled(rounds, which, positions, examples), "step": steps}
 
 
 def shared_length(arrays: Any) -> int:
