@@ -342,8 +342,13 @@ def count(model_or_params: Model | Tree) -> int:
 def shardings(model_or_spec: Model | Spec, mesh: Mesh, rules: dict[str, str | tuple[str, ...]]) -> Tree:
     """A NamedSharding for each parameter: `rules` maps logical axes to mesh axes, `{"embed": "data"}`.
 
-    An axis that its mesh axes do not divide is replicated, with a warning that names it.
+    An axis that its mesh axes do not divide is replicated, with a warning that names it. Raises ValueError for a rule
+    that names no axis of the mesh.
     """
+    for name, wanted in rules.items():
+        if unknown := set((wanted,) if isinstance(wanted, str) else wanted) - set(mesh.shape):
+            there = ", ".join(mesh.shape)
+            raise ValueError(f"rule {name!r}: the mesh has no axis {', '.join(unknown)}; it has {there}")
 
     def leaf(path, param):
         used: set[str] = set()

@@ -252,6 +252,12 @@ SHARDINGS = """
 """
 
 
+def test_a_rule_for_an_axis_that_the_mesh_lacks_is_an_error():
+    mesh = jax.make_mesh((1,), ("data",))
+    with pytest.raises(ValueError, match="rule 'embed': the mesh has no axis model; it has data"):
+        jann.shardings({"w": linear_spec(8, 16)}, mesh, {"embed": ("data", "model")})
+
+
 def test_shardings_follow_the_rules_and_fall_back_with_a_warning():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SHARDINGS)], capture_output=True, text=True, timeout=120

@@ -83,7 +83,7 @@ def markdown(found: dict, machine: dict, rounds: int) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return "\n".join([
         f"## {found['case']}, {datetime.date.today()}", "",
-        f"{found['work'].capitalize()}. Medians of {rounds} rounds, in brackets the extremes.", "",
+        f"{found['work'][0].upper()}{found['work'][1:]}. Medians of {rounds} rounds, in brackets the extremes.", "",
         f"`python -m experiments.side_by_side {shlex.join(sys.argv[1:])}`", "",
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} before the start; {versions}", "",
         *lines, "",

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jann.core import Model
-from jann.saving import MODEL, save, to_json
+from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
@@ -78,11 +79,15 @@ def fit(
             checkpoints = closing.enter_context(Checkpoints(folder, keep, best))
             if checkpoints.steps():
                 train_state = checkpoints.restore(train_state)
+                if _step(train_state) < end and model is not None:
+                    (folder / WEIGHTS).unlink(missing_ok=True)  # of a shorter run: its checkpoints are soon newer
         log = closing.enter_context(contextlib.closing(Log(folder, tensorboard)))
         done = saved = _step(train_state)
         log.resume(done)
         bar = closing.enter_context(Progress("training", end, progress, done))
 
+        if done > end:
+            warnings.warn(f"{folder} already holds {done} steps, more than the {end} asked for", stacklevel=2)
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
         if done < end and not _out_of_patience(log.rows, best, patience):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -39,10 +40,18 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Writes JSON whole or not at all."""
+    """Writes JSON whole or not at all; what is not finite (the interval of one run) becomes null."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
+    partial.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
     partial.replace(file)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Log:

@@ -84,6 +84,29 @@ def test_ten_and_ten_are_twenty_through_a_folder(tmp_path):
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
 
 
+def test_a_longer_run_that_was_cut_short_loads_its_last_checkpoint(tmp_path):
+    fit(10, every=5, folder=tmp_path, model=MODEL)
+    assert (tmp_path / "model.safetensors").exists()
+
+    def die(train_state):
+        if int(train_state.step) == 20:
+            raise SystemExit
+
+        return {}
+
+    with pytest.raises(SystemExit):
+        fit(20, every=5, folder=tmp_path, model=MODEL, evaluate=die)
+    _, params = jann.load(tmp_path)
+    assert_bits(params, fit(15)[0].params)
+
+
+def test_a_folder_with_more_steps_than_asked_for_says_so(tmp_path):
+    longer, _ = fit(20, folder=tmp_path)
+    with pytest.warns(UserWarning, match="already holds 20 steps, more than the 10 asked for"):
+        shorter, _ = fit(10, folder=tmp_path)
+    assert_bits(longer, shorter)
+
+
 def test_rows_written_after_the_last_checkpoint_are_dropped(tmp_path):
     fit(10, every=5, folder=tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:

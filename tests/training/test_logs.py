@@ -72,3 +72,11 @@ def test_progress_can_be_silent(capsys):
             bar.update(i, "note")
     assert capsys.readouterr().out.splitlines() == ["sweep: 0/3  note", "sweep: 3/3  note"]  # not a line a step
     assert jann.RunFolderError is RunFolderError
+
+
+def test_json_is_strict_also_where_an_interval_is_missing(tmp_path):
+    write_json(tmp_path / "a.json", {"rows": [{"low": float("nan"), "high": float("inf"), "mean": 1.0, "n": (1, 2)}]})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "rows": [{"low": None, "high": None, "mean": 1.0, "n": [1, 2]}]
+    }

@@ -311,7 +311,7 @@ def torch(start: Arrays) -> Advance:
 
 CASE = Case(
     name="small_mlp",
-    work=f"training an MLP {'-'.join(map(str, SIZES))} (relu) on digits: batch {BATCH}, Adam {LEARNING_RATE:g}, "
+    work=f"training an MLP {'-'.join(map(str, SIZES))} (ReLU) on digits: batch {BATCH}, Adam {LEARNING_RATE:g}, "
     f"cross-entropy",
     unit="steps/s",
     portion=PORTION,
