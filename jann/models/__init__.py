@@ -8,6 +8,7 @@ from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.vgg import VGG
+from jann.models.wavenet import WaveNet
 
 __all__ = [
     "MLP",
@@ -24,6 +25,7 @@ __all__ = [
     "Perceptron",
     "ResNet",
     "Residual",
+    "WaveNet",
     "chain",
     "from_flax",
     "parallel",
