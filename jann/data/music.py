@@ -39,8 +39,8 @@ class PianoRolls:
 def jsb_chorales() -> PianoRolls:
     """Bach's chorales at quarter notes, the usual split: 229 train, 76 validation, 77 test.
 
-    Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392, in the form of Bai, Kolter and Koltun 2018: in C major
-    or minor, and an octave above what is sung.
+    Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392, in the form of Bai, Kolter and Koltun 2018: all
+    in C major or A minor, and an octave above what is sung.
     """
     from scipy.io import loadmat
 
