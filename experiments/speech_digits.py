@@ -57,7 +57,7 @@ def prepare(batch: dict, key: jax.Array | None = None, *, rate: int, seconds: fl
         audio = audio + (loudness * level)[:, None] * jax.random.normal(jax.random.fold_in(key, 2), audio.shape)
     frames = jann.data.log_mel(audio, rate, WINDOW, HOP, BANDS)
     count = jann.data.frame_count(length, WINDOW, HOP)
-    valid = (jnp.arange(frames.shape[1]) < count[:, None])[..., None]
+    valid = (jnp.arange(frames.shape[1])[None, :] < count[:, None])[..., None]
     numbers = BANDS * count[:, None, None]
     mean = (frames * valid).sum((1, 2), keepdims=True) / numbers
     deviation = jnp.sqrt((jnp.square(frames - mean) * valid).sum((1, 2), keepdims=True) / numbers)
@@ -152,7 +152,7 @@ def main(
     hidden: int = 96,
     layers: int = 2,
     dropout: float = 0.3,
-    epochs: int = 40,
+    epochs: int = 20,
     batch_size: int = 64,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.02,
