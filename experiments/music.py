@@ -106,12 +106,13 @@ def perform(folder: Path, dataset: Any, model: jann.Model, params: Any, key: jax
     jann.data.write_midi(folder / "sample.mid", roll, dataset.steps_per_second)
     jann.data.write_wav(folder / "sample.wav", jann.data.synthesise(roll, dataset.steps_per_second), 16_000)
     foretold = np.concatenate([piece[:1], jax.nn.sigmoid(model(params, piece[:-1]))])
+    played = f"played on from its first {given} steps"
     rolls = {
         f"a test piece of {dataset.name}": piece,
         "what is foretold for each step of it (probability)": foretold,
-        f"played on from its first {given} steps": roll,
+        played: roll,
     }
-    save_figures(folder, sample=jann.plots.piano_rolls(rolls, 1 / dataset.steps_per_second, given=given))
+    save_figures(folder, sample=jann.plots.piano_rolls(rolls, 1 / dataset.steps_per_second, {played: given}))
 
 
 def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, seed: int) -> None:

@@ -101,11 +101,12 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, recipe: 
     """Learning curves over seeds; for one model its confusions, what it heard and what it took for something else."""
     transform = partial(prepare, rate=dataset.rate, seconds=recipe.seconds)
     heard = jax.jit(transform)({name: dataset.test[name] for name in ("audio", "length", "label")})
-    labels, said = dataset.test["label"], np.asarray(model(params, *(heard[name] for name in INPUTS))).argmax(-1)
+    labels, said = dataset.test["label"], np.argmax(jax.jit(model)(params, *(heard[name] for name in INPUTS)), -1)
+    heard = jax.device_get(heard)
     mel = np.linspace(0, 2595 * np.log10(1 + dataset.rate / 2 / 700), BANDS + 2)[1:-1]
 
     def panels(rows, caption):
-        return {caption(i): np.asarray(heard["frames"][i, : heard["frame_count"][i]]) for i in rows}
+        return {caption(i): heard["frames"][i, : heard["frame_count"][i]] for i in rows}
 
     def name(i):
         return f"{dataset.classes[labels[i]]}, {dataset.speakers[dataset.test['speaker'][i]]} ({i})"

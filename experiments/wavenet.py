@@ -94,12 +94,14 @@ def train_one(folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, see
 def of_frequencies(dataset: Any, length: int) -> float:
     """The test loss of foretelling each level as often as it occurs in the training recordings."""
 
+    cut = jax.jit(partial(windowed, length=length))
+
     def counts(split):
-        batch = windowed({name: split[name] for name in ("audio", "length", "label")}, length=length)
+        batch = cut({name: split[name] for name in ("audio", "length", "label")})
         return np.bincount(np.asarray(batch["targets"])[np.asarray(batch["valid"])], minlength=LEVELS)
 
-    shares = (counts(dataset.train) + 1) / (counts(dataset.train).sum() + LEVELS)
-    test = counts(dataset.test)
+    train, test = counts(dataset.train) + 1, counts(dataset.test)  # no level is impossible
+    shares = train / train.sum()
     return float(-(test * np.log(shares)).sum() / test.sum())
 
 
@@ -121,15 +123,17 @@ def speak(model: jann.Model, params: Any, samples: int, key: jax.Array) -> np.nd
 
 def listen(folder: Path, dataset: Any, model: jann.Model, params: Any, seconds: float, key: jax.Array) -> None:
     """Writes a .wav of each class, and a picture of a few beside test recordings."""
-    spoken = speak(model, params, int(seconds * dataset.rate), key)
+    samples = int(seconds * dataset.rate)
+    spoken = speak(model, params, samples, key)
+    real = np.pad(dataset.test["audio"], ((0, 0), (0, samples)))[:, :samples]
+    spectrograms = jax.jit(partial(jann.data.log_mel, rate=dataset.rate))
     panels = {}
     for label, name in enumerate(dataset.classes):
         jann.data.write_wav(folder / f"sample_{name.replace(' ', '_')}.wav", spoken[label], dataset.rate)
         if label < 4:
             row = int(np.flatnonzero(dataset.test["label"] == label)[0])
-            real = dataset.test["audio"][row, : min(int(seconds * dataset.rate), dataset.test["length"][row])]
-            panels[f"{name}: test recording"] = np.asarray(jann.data.log_mel(real, dataset.rate))
-            panels[f"{name}: drawn"] = np.asarray(jann.data.log_mel(spoken[label], dataset.rate))
+            panels[f"{name}: test recording"] = np.asarray(spectrograms(real[row]))
+            panels[f"{name}: drawn"] = np.asarray(spectrograms(spoken[label]))
     mel = np.linspace(0, 2595 * np.log10(1 + dataset.rate / 2 / 700), 42)[1:-1]
     hertz = 700 * (10 ** (mel / 2595) - 1)
     save_figures(folder, samples=jann.plots.spectrograms(panels, 80 / dataset.rate, hertz))

@@ -61,11 +61,13 @@ def spectrograms(
 
 
 @house_style
-def piano_rolls(panels: Mapping[str, np.ndarray], seconds_per_step: float = 1.0, given: int = 0) -> Figure:
+def piano_rolls(
+    panels: Mapping[str, np.ndarray], seconds_per_step: float = 1.0, given: Mapping[str, int] | None = None
+) -> Figure:
     """Draw each roll[time, 88] of {title: array}, time to the right and keys upward, with a line at each octave's C.
 
-    Values from 0 to 1 are drawn as shades, so they may be probabilities. The first `given` steps, such as a prompt, are
-    in another colour. Octaves in which nothing sounds are left out at both ends.
+    Values from 0 to 1 are drawn as shades, so they may be probabilities. `given` says for a title how many steps at the
+    start, such as a prompt, get another colour. Octaves in which nothing sounds are left out at both ends.
     """
     panels = checked(panels, "time, keys")
     for name, values in panels.items():
@@ -79,7 +81,8 @@ def piano_rolls(panels: Mapping[str, np.ndarray], seconds_per_step: float = 1.0,
     figure = Picture((7.4, 0.3 + panel_height * len(panels)), layout="constrained")
     places = figure.subplots(len(panels), sharex=True, sharey=True, squeeze=False).ravel()
     for (name, values), axes in zip(panels.items(), places, strict=True):
-        shades = (clear_to(COLORS[1]), 0, given), (clear_to(COLORS[0]), given, len(values))
+        cut = (given or {}).get(name, 0)
+        shades = (clear_to(COLORS[1]), 0, cut), (clear_to(COLORS[0]), cut, len(values))
         for color_map, start, end in shades:
             if end > start:
                 extent = (start * seconds_per_step, end * seconds_per_step, LOWEST - 0.5, LOWEST + KEYS - 0.5)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from scipy.io import wavfile
+from scipy.special import expit
 from scipy.stats import bernoulli
 
 import jann
@@ -78,7 +79,7 @@ def has_files(out, *names):
 def test_text_is_learned_and_measured_over_the_whole_validation_part(finished):
     out, text, row = finished(text_arguments)
     model, params = jann.load(out / "seed-3")
-    logits = model(params, text.validation[:-1])
+    logits = jax.jit(model)(params, text.validation[:-1])
     want = optax.softmax_cross_entropy_with_integer_labels(logits, text.validation[1:]).mean()
     (loss,) = row["validation_loss"]["seeds"]
     np.testing.assert_allclose(loss, want, rtol=1e-4)
@@ -94,7 +95,8 @@ def test_reading_side_by_side_is_nearly_reading_in_one(finished):
     out, text, _ = finished(text_arguments)
     model, params = jann.load(out / "seed-3")
     tokens = jnp.asarray(text.train[:777])
-    losses = optax.softmax_cross_entropy_with_integer_labels(model(params, tokens[:-1]), tokens[1:])
+    logits = jax.jit(model)(params, tokens[:-1])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[1:])
     np.testing.assert_allclose(shakespeare_lstm.losses_of(model, params, tokens), losses.mean(), rtol=1e-4)
     side_by_side = shakespeare_lstm.losses_of(model, params, tokens, 4)
     assert 0 < abs(side_by_side - losses.mean()) < 0.1
@@ -109,11 +111,12 @@ def test_the_carry_rides_along_until_a_fresh_start(key):
         part = tokens[:, start : start + 5]
         return {"inputs": part[:, :-1], "targets": part[:, 1:], "fresh": jnp.array(fresh)}
 
-    loss = partial(shakespeare_lstm.next_character, model=model)
+    loss = jax.jit(partial(shakespeare_lstm.next_character, model=model))
     extra = {"carry": jax.tree.map(lambda leaf: leaf + 7.0, model.carry(2)), "other": 1}
     first, (_, extra) = loss(params, batch(0, True), None, extra)
     second, (_, after) = loss(params, batch(4, False), None, extra)
-    whole = optax.softmax_cross_entropy_with_integer_labels(model(params, tokens[:, :-1]), tokens[:, 1:])
+    logits = jax.jit(model)(params, tokens[:, :-1])
+    whole = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
     np.testing.assert_allclose([first, second], [whole[:, :4].mean(), whole[:, 4:].mean()], rtol=1e-5)
     assert after["other"] == 1
 
@@ -121,8 +124,8 @@ def test_the_carry_rides_along_until_a_fresh_start(key):
 def test_speech_is_learned_and_measured_on_the_test_recordings(finished):
     out, dataset, row = finished(speech_arguments)
     model, params = jann.load(out / "seed-3")
-    heard = speech_digits.prepare(dataset.test, rate=8000, seconds=0.6)
-    said = model(params, heard["frames"], heard["frame_count"]).argmax(-1)
+    heard = jax.jit(partial(speech_digits.prepare, rate=8000, seconds=0.6))(dataset.test)
+    said = jax.jit(model)(params, heard["frames"], heard["frame_count"]).argmax(-1)
     (accuracy,) = row["test_accuracy"]["seeds"]
     assert np.isclose(accuracy, (said == dataset.test["label"]).mean()) and accuracy > 0.4
     has_files(out, "accuracy.png", "confusion.png", "spectrograms.png")
@@ -130,9 +133,9 @@ def test_speech_is_learned_and_measured_on_the_test_recordings(finished):
 
 def test_speech_does_not_hear_loudness_padding_or_what_is_cut(key):
     dataset = cut(jann.data.load("synthetic_tones"), 4, 4)
-    prepare = partial(speech_digits.prepare, rate=8000, seconds=0.5)
-    heard = prepare(dataset.test)
-    count = np.asarray(heard["frame_count"])
+    prepare = jax.jit(partial(speech_digits.prepare, rate=8000, seconds=0.5))
+    heard = jax.device_get(prepare(dataset.test))
+    count = heard["frame_count"]
     np.testing.assert_array_equal(count, 1 + (np.minimum(dataset.test["length"], 4000) - 256) // 128)
     for frames, n in zip(heard["frames"], count, strict=True):
         np.testing.assert_allclose([frames[:n].mean(), frames[:n].std()], [0, 1], atol=2e-3)
@@ -146,11 +149,11 @@ def test_speech_does_not_hear_loudness_padding_or_what_is_cut(key):
 def test_music_is_learned_and_measured_by_the_published_convention(finished):
     out, dataset, row = finished(music_arguments)
     model, params = jann.load(out / "seed-3")
+    rolls = dataset.test["roll"].astype(np.float32)
+    chances = expit(np.asarray(jax.jit(model)(params, rolls[:, :-1]), np.float64))
     total = frames = 0
-    for roll, length in zip(dataset.test["roll"], dataset.test["length"], strict=True):
-        piece = roll[:length].astype(np.float32)
-        chances = jax.nn.sigmoid(model(params, piece[:-1]))
-        total += -bernoulli.logpmf(piece[1:], np.asarray(chances, np.float64)).sum()
+    for roll, chance, length in zip(rolls, chances, dataset.test["length"], strict=True):
+        total += -bernoulli.logpmf(roll[1:length], chance[: length - 1]).sum()
         frames += length - 1
     (loss,) = row["test_nll"]["seeds"]
     np.testing.assert_allclose(loss, total / frames, rtol=1e-4)
@@ -176,13 +179,12 @@ def test_what_is_played_follows_the_models_chances(key):
 def test_wavenet_is_measured_and_heard(finished):
     out, dataset, row = finished(wavenet_arguments)
     model, params = jann.load(out / "seed-3")
-    batch = wavenet.windowed(dataset.test, length=128)
+    batch = jax.jit(partial(wavenet.windowed, length=128))(dataset.test)
     before = np.pad(dataset.test["audio"], ((0, 0), (1, 0)))[:, :128]
     np.testing.assert_array_equal(batch["inputs"], jann.data.mu_law_encode(before))
     np.testing.assert_array_equal(batch["targets"], jann.data.mu_law_encode(dataset.test["audio"][:, :128]))
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        model(params, batch["inputs"], batch["label"]), batch["targets"]
-    )
+    logits = jax.jit(model)(params, batch["inputs"], batch["label"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
     (loss,) = row["test_nll"]["seeds"]
     np.testing.assert_allclose(loss, losses.mean(), rtol=1e-4)
     has_files(out, "loss.png", "samples.png")
@@ -194,14 +196,15 @@ def test_wavenet_windows_lie_in_the_recording(key):
     audio = np.zeros((50, 40), np.int16)
     audio[:, :30] = 1000 * np.arange(1, 31)
     batch = {"audio": audio, "length": np.full(50, 30, np.int32), "label": np.zeros(50, np.int32)}
-    cut = wavenet.windowed(batch, key, length=8)
+    window = jax.jit(partial(wavenet.windowed, length=8))
+    cut = window(batch, key)
     firsts = np.asarray(cut["targets"])[:, 0]
     assert cut["valid"].all() and len(set(firsts.tolist())) > 10
     levels = np.asarray(jann.data.mu_law_encode(audio[0]))
     for row in np.asarray(cut["targets"]):
         start = int(np.flatnonzero(levels == row[0])[0])
         np.testing.assert_array_equal(row, levels[start : start + 8])
-    short = wavenet.windowed({**batch, "length": np.full(50, 5, np.int32)}, key, length=8)
+    short = window({**batch, "length": np.full(50, 5, np.int32)}, key)
     assert short["valid"].sum(-1).tolist() == [5] * 50
 
 

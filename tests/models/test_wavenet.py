@@ -74,7 +74,8 @@ def test_in_pieces_and_one_by_one_equals_the_whole(form, drawn):
 def test_both_forms_of_depth_agree(drawn):
     params = drawn(SMALL)
     samples = jnp.arange(12) % 8
-    np.testing.assert_allclose(SMALL(params, samples), SMALL(listed(params), samples), rtol=1e-5, atol=1e-6)
+    model = jax.jit(SMALL)
+    np.testing.assert_allclose(model(params, samples), model(listed(params), samples), rtol=1e-5, atol=1e-6)
 
 
 def test_samples_are_those_of_the_full_forward(drawn):
@@ -84,13 +85,18 @@ def test_samples_are_those_of_the_full_forward(drawn):
     drawn_now = jax.jit(lambda params: sample(partial(_step, params), prompt, 12, key, temperature=0.7))(params)
     assert drawn_now.shape == (2, 12)
     so_far = np.concatenate([prompt, drawn_now], 1)
-    logits = np.asarray(SMALL(params, so_far[:, :-1]))[:, 2:] / 0.7
-    for i in range(12):
-        want = jax.random.categorical(jax.random.fold_in(key, i), logits[:, i])
-        np.testing.assert_array_equal(drawn_now[:, i], want)
-    likeliest = sample(partial(_step, params), prompt, 4, key, temperature=0.0)
+    model = jax.jit(SMALL)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(0, 1), out_axes=1)
+    def categorical(i, logits):
+        return jax.random.categorical(jax.random.fold_in(key, i), logits)
+
+    want = categorical(jnp.arange(12), model(params, so_far[:, :-1])[:, 2:] / 0.7)
+    np.testing.assert_array_equal(drawn_now, want)
+    likeliest = jax.jit(lambda params: sample(partial(_step, params), prompt, 12, key, temperature=0.0))(params)
     again = np.concatenate([prompt, likeliest], 1)
-    np.testing.assert_array_equal(likeliest, np.asarray(SMALL(params, again[:, :-1]))[:, 2:].argmax(-1))
+    np.testing.assert_array_equal(likeliest, model(params, again[:, :-1])[:, 2:].argmax(-1))
 
 
 def _step(params, samples, state):

@@ -21,7 +21,7 @@ def test_piano_rolls_show_the_octaves_that_sound():
     roll = np.zeros((10, 88))
     roll[:, 60 - 21] = 1  # middle C
     roll[3:, 77 - 21] = 0.5
-    axes = piano_rolls({"$piece": roll}, seconds_per_step=0.5, given=4).axes[0]
+    axes = piano_rolls({"$piece": roll}, seconds_per_step=0.5, given={"$piece": 4}).axes[0]
     assert axes.get_ylim() == (59.5, 84.5) and axes.get_xlim() == (0, 5)
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["C4", "C5", "C6"]
     given, played = axes.images
