@@ -103,7 +103,6 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, recipe: 
     heard = jax.jit(transform)({name: dataset.test[name] for name in ("audio", "length", "label")})
     labels, said = dataset.test["label"], np.argmax(jax.jit(model)(params, *(heard[name] for name in INPUTS)), -1)
     heard = jax.device_get(heard)
-    mel = np.linspace(0, 2595 * np.log10(1 + dataset.rate / 2 / 700), BANDS + 2)[1:-1]
 
     def panels(rows, caption):
         return {caption(i): heard["frames"][i, : heard["frame_count"][i]] for i in rows}
@@ -112,8 +111,8 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, recipe: 
         return f"{dataset.classes[labels[i]]}, {dataset.speakers[dataset.test['speaker'][i]]} ({i})"
 
     draw = partial(
-        jann.plots.spectrograms, seconds_per_frame=HOP / dataset.rate, hertz=700 * (10 ** (mel / 2595) - 1),
-        label="log power, standardised",
+        jann.plots.spectrograms, seconds_per_frame=HOP / dataset.rate,
+        hertz=jann.data.mel_edges(dataset.rate, BANDS)[1:-1], label="log power, standardised",
     )  # fmt: skip
     first = [int(np.flatnonzero(labels == label)[0]) for label in range(min(10, len(dataset.classes)))]
     wrong = np.flatnonzero(said != labels)[:8]

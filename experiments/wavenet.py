@@ -134,9 +134,8 @@ def listen(folder: Path, dataset: Any, model: jann.Model, params: Any, seconds: 
             row = int(np.flatnonzero(dataset.test["label"] == label)[0])
             panels[f"{name}: test recording"] = np.asarray(spectrograms(real[row]))
             panels[f"{name}: drawn"] = np.asarray(spectrograms(spoken[label]))
-    mel = np.linspace(0, 2595 * np.log10(1 + dataset.rate / 2 / 700), 42)[1:-1]
-    hertz = 700 * (10 ** (mel / 2595) - 1)
-    save_figures(folder, samples=jann.plots.spectrograms(panels, 80 / dataset.rate, hertz))
+    middles = jann.data.mel_edges(dataset.rate, 40)[1:-1]
+    save_figures(folder, samples=jann.plots.spectrograms(panels, 80 / dataset.rate, middles))
 
 
 def run(

@@ -3,6 +3,7 @@
 from jann.data.audio import (
     frame_count,
     log_mel,
+    mel_edges,
     mel_filters,
     mu_law_decode,
     mu_law_encode,
@@ -38,6 +39,7 @@ __all__ = [
     "frame_count",
     "load",
     "log_mel",
+    "mel_edges",
     "mel_filters",
     "mixup",
     "mu_law_decode",

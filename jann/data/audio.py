@@ -77,7 +77,8 @@ def log_mel(
     weights = weights / np.sqrt(np.square(weights).sum())
     places = hop * np.arange(frames)[:, None] + np.arange(window)
     framed = audio[..., places] * jnp.asarray(weights, audio.dtype).reshape((1,) * audio.ndim + (-1,))
-    power = jnp.square(jnp.abs(jnp.fft.rfft(framed)))
+    spectrum = jnp.fft.rfft(framed)
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)  # of which silence has a gradient, unlike of abs
     return jnp.log(power @ jnp.asarray(mel_filters(rate, window, bands), power.dtype) + floor)
 
 
@@ -87,15 +88,22 @@ def frame_count(time: int | jax.Array, window: int, hop: int) -> int | jax.Array
     return jnp.maximum(frames, 0) if isinstance(time, jax.Array) else max(frames, 0)
 
 
-@functools.lru_cache(maxsize=16)
-def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
-    """Triangles over the frequencies of a Fourier transform, equally wide in mel: [1 + window // 2, bands]
+def mel_edges(rate: int, bands: int) -> np.ndarray:
+    """Frequencies equally far apart in mel, from 0 to half the rate, in hertz: [bands + 2]
 
-    mel = 2595 log10(1 + hertz / 700), from 0 to half the rate; each triangle is 1 at its centre. Davis and Mermelstein
-    1980, with the constants of O'Shaughnessy 1987. Raises ValueError where a triangle holds no frequency.
+    mel = 2595 log10(1 + hertz / 700) (O'Shaughnessy 1987). Band i goes from edge i over its middle i + 1 to i + 2.
     """
     highest = 2595 * np.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+    return 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+
+
+@functools.lru_cache(maxsize=16)
+def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
+    """Triangles between `mel_edges` over the frequencies of a Fourier transform: [1 + window // 2, bands]
+
+    Each is 1 at its middle (Davis and Mermelstein 1980). Raises ValueError where a triangle holds no frequency.
+    """
+    edges = mel_edges(rate, bands)
     hertz = np.fft.rfftfreq(window, 1 / rate)[:, None]
     rising = (hertz - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - hertz) / np.diff(edges)[1:]

@@ -31,6 +31,10 @@ class WaveNet(Model):
     skip: int = 128
     classes: int = 0
 
+    def __post_init__(self):
+        if not self.dilations or min(self.dilations) < 1:
+            raise ValueError(f"WaveNet.dilations are at least one number, each at least 1, got {self.dilations}")
+
     @property
     def receptive_field(self) -> int:
         """How many samples, the present one included, an output depends on."""

@@ -96,6 +96,8 @@ def test_log_mel_takes_int16_and_any_leading_axes():
     got = audio.log_mel(sound, RATE)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got[1, 2], audio.log_mel(sound[1, 2] / np.float32(32768), RATE), atol=1e-5)
+    slope = jax.grad(lambda sound: audio.log_mel(sound, RATE).sum())(jnp.zeros(256))
+    np.testing.assert_array_equal(slope, 0)
     with pytest.raises(ValueError, match="audio of 100 samples is shorter than a window of 256"):
         audio.log_mel(sound[..., :100], RATE)
     counts = audio.frame_count(jnp.array([100, 256, 335, 336]), 256, 80)

@@ -115,11 +115,13 @@ def test_samples_have_the_models_distribution():
     assert (np.abs(shares - weights) < 4 * np.sqrt(weights * (1 - weights) / 4000)).all()
 
 
-def test_labels_are_asked_for_and_refused(drawn):
+def test_what_does_not_fit_is_refused(drawn):
     samples = jnp.zeros(4, int)
     with pytest.raises(ValueError, match="takes a label of 3 classes, got none"):
         DIGITS(drawn(DIGITS), samples)
     with pytest.raises(ValueError, match=r"takes no label \(classes=0\), got one"):
         SMALL(drawn(SMALL), samples, jnp.int32(1))
+    with pytest.raises(ValueError, match=r"dilations are at least one number, each at least 1, got \(1, 0\)"):
+        WaveNet(dilations=(1, 0))
     with pytest.raises(ValueError, match="n=0 and a prompt of 4 tokens"):
         sample(partial(_step, drawn(SMALL)), samples, 0, jax.random.key(0))
