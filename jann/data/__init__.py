@@ -1,4 +1,7 @@
-"""Data: batches of arrays and streams as functions of the step, augmentation, and datasets by name."""
+"""Data: batches of arrays and streams as functions of the step, augmentation, and datasets by name.
+
+Images, text, sound and music.
+"""
 
 from jann.data.audio import (
     frame_count,

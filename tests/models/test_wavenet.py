@@ -103,18 +103,6 @@ def _step(params, samples, state):
     return SMALL.apply(params, samples, state=state)
 
 
-def test_samples_have_the_models_distribution():
-    """Of a model that always says the same: shares of 4,000 draws within four standard errors."""
-    weights = np.arange(1, 9) / 36
-
-    def step(samples, state):
-        return jnp.broadcast_to(jnp.log(weights), (*samples.shape, 8)), state
-
-    many = jax.jit(lambda key: sample(step, jnp.zeros((100, 1), int), 40, key))(jax.random.key(0))
-    shares = np.bincount(np.ravel(many), minlength=8) / 4000
-    assert (np.abs(shares - weights) < 4 * np.sqrt(weights * (1 - weights) / 4000)).all()
-
-
 def test_what_does_not_fit_is_refused(drawn):
     samples = jnp.zeros(4, int)
     with pytest.raises(ValueError, match="takes a label of 3 classes, got none"):
@@ -123,5 +111,3 @@ def test_what_does_not_fit_is_refused(drawn):
         SMALL(drawn(SMALL), samples, jnp.int32(1))
     with pytest.raises(ValueError, match=r"dilations are at least one number, each at least 1, got \(1, 0\)"):
         WaveNet(dilations=(1, 0))
-    with pytest.raises(ValueError, match="n=0 and a prompt of 4 tokens"):
-        sample(partial(_step, drawn(SMALL)), samples, 0, jax.random.key(0))
