@@ -6,12 +6,13 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.make_step`, `jann.train`, `jann.chunks`, `jann.fit`, `jann.sweep`: training, from one scan to a whole experiment
 - `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
 - `jann.data`: data sets, batches, streams, augmentation
+- `jann.generation`: sequences drawn from a model
 - `jann.save`, `jann.load`: models with their parameters, as files
 """
 
 import importlib
 
-from jann import layers, models
+from jann import generation, layers, models
 from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, shardings, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.parallel import cpu_devices
@@ -82,6 +83,7 @@ __all__ = [
     "flatten",
     "fold",
     "from_json",
+    "generation",
     "init",
     "layers",
     "load",

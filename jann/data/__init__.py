@@ -1,23 +1,60 @@
-"""Data: batches of arrays and streams as functions of the step, augmentation, and datasets by name."""
+"""Data: batches of arrays and streams as functions of the step, augmentation, and datasets by name.
 
+Images, text, sound and music.
+"""
+
+from jann.data.audio import (
+    frame_count,
+    log_mel,
+    mel_edges,
+    mel_filters,
+    mu_law_decode,
+    mu_law_encode,
+    random_mask,
+    random_shift,
+    read_wav,
+    write_wav,
+)
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
+from jann.data.midi import synthesise, write_midi
+from jann.data.music import PianoRolls
+from jann.data.recordings import Recordings
 from jann.data.stream import Stream
+from jann.data.text import Text, Windows, as_text, windows
 
 __all__ = [
     "Batches",
     "DataError",
     "Dataset",
     "MissingData",
+    "PianoRolls",
+    "Recordings",
     "Standardise",
     "Stream",
+    "Text",
+    "Windows",
+    "as_text",
     "batches",
+    "frame_count",
     "load",
+    "log_mel",
+    "mel_edges",
+    "mel_filters",
     "mixup",
+    "mu_law_decode",
+    "mu_law_encode",
     "random_crop",
     "random_erase",
     "random_flip",
+    "random_mask",
+    "random_shift",
+    "read_wav",
+    "synthesise",
+    "windows",
+    "write_midi",
+    "write_wav",
 ]

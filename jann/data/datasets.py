@@ -1,8 +1,9 @@
 """Datasets by name. Each kind of source is a file of its own (images.py); this one only finds them."""
 
 import difflib
+from typing import Any
 
-from jann.data import images
+from jann.data import images, music, recordings, text
 
 DATASETS = {
     "digits": images.digits,
@@ -10,14 +11,22 @@ DATASETS = {
     "fashion_mnist": images.fashion_mnist,
     "cifar10": images.cifar10,
     "cifar10_subset": images.cifar10_subset,
+    "python_topics": text.python_topics,
+    "tiny_shakespeare": text.tiny_shakespeare,
+    "synthetic_tones": recordings.synthetic_tones,
+    "spoken_digits": recordings.spoken_digits,
+    "synthetic_canons": music.synthetic_canons,
+    "jsb_chorales": music.jsb_chorales,
 }
 
 
-def load(name: str) -> images.Dataset:
+def load(name: str) -> Any:
     """The dataset called `name`, from its files in the folder JANN_DATA, in the cache, or downloaded.
 
         dataset = jann.data.load("mnist")
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
+
+    Images come as a `Dataset`, text as `Text`, sound as `Recordings`, music as `PianoRolls`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
     cannot be downloaded, DataError where they are truncated or altered.

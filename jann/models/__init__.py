@@ -6,11 +6,17 @@ from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
+from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
+from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.vgg import VGG
+from jann.models.wavenet import WaveNet
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
+    "RNN",
     "VGG",
     "BatchNorm",
     "Chain",
@@ -22,8 +28,11 @@ __all__ = [
     "Neuron",
     "Parallel",
     "Perceptron",
+    "RecurrentLanguageModel",
     "ResNet",
     "Residual",
+    "WaveNet",
+    "SequenceClassifier",
     "chain",
     "from_flax",
     "parallel",

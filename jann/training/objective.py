@@ -37,16 +37,19 @@ def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
 
 @functools.lru_cache(maxsize=128)
 def objective(
-    model: Model, criterion: Criterion = classification, inputs: str = "image", momentum: float = 0.9
+    model: Model,
+    criterion: Criterion = classification,
+    inputs: str | tuple[str, ...] = "image",
+    momentum: float = 0.9,
 ) -> Loss:
     """The loss of `make_step`: the mean of `criterion(model's outputs, batch)["loss"]`, all its values as metrics.
 
-    inputs:    the name of the batch's entry that the model takes
+    inputs:    the name of the batch's entry that the model takes; several where it takes more, ("frames", "length")
     momentum:  decay of the running statistics (batch norm), which ride in `extra["statistics"]` (see `start`)
     """
 
     def loss(params, batch, key, extra=None):
-        outputs, statistics = model.apply(params, batch[inputs], key=key)
+        outputs, statistics = model.apply(params, *_entries(batch, inputs), key=key)
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
             kept = extra["statistics"]
@@ -54,6 +57,10 @@ def objective(
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
+
+
+def _entries(batch: dict, inputs: str | tuple[str, ...]) -> list:
+    return [batch[name] for name in ((inputs,) if isinstance(inputs, str) else inputs)]
 
 
 def _all_of(kept: Tree, statistics: Tree) -> Tree:
@@ -68,11 +75,13 @@ def _all_of(kept: Tree, statistics: Tree) -> Tree:
 
 
 @functools.lru_cache(maxsize=128)
-def measure(model: Model, criterion: Criterion = classification, inputs: str = "image") -> Callable:
+def measure(
+    model: Model, criterion: Criterion = classification, inputs: str | tuple[str, ...] = "image"
+) -> Callable:
     """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise."""
 
     def values(params, batch):
-        return criterion(model(params, batch[inputs]), batch)
+        return criterion(model(params, *_entries(batch, inputs)), batch)
 
     return values
 

@@ -106,3 +106,15 @@ def test_the_objective_trains_with_noise_and_measures_without(key):
     np.testing.assert_allclose(loss(params, batch, None)[0], exact, rtol=1e-5)
     assert abs(noisy - exact) > 1e-3
     assert jann.objective(MODEL, inputs="x") is loss  # so that fit does not compile again
+
+
+def test_a_model_of_several_inputs_gets_them_in_order(key):
+    model = jann.models.SequenceClassifier(4, 3, hidden=2)
+    params = model.init(key)
+    batch = {"x": jax.random.normal(key, (5, 6, 4)), "length": jnp.array([6, 1, 3, 0, 2]), "label": jnp.zeros(5, int)}
+    inputs = ("x", "length")
+    values = jann.measure(model, inputs=inputs)(params, batch)
+    wanted = jann.classification(model(params, batch["x"], batch["length"]), batch)
+    np.testing.assert_array_equal(values["loss"], wanted["loss"])
+    loss, _ = jann.objective(model, inputs=inputs)(params, batch, None)
+    np.testing.assert_allclose(loss, wanted["loss"].mean(), rtol=1e-6)

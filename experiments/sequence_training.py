@@ -1,0 +1,46 @@
+"""What the experiments on text, sound and music share: an optimiser, and one run a seed in a folder of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optax
+
+import jann
+from experiments.reporting import over_seeds, show_table, write_results
+
+
+def adamw(
+    model: jann.Model, learning_rate: float, weight_decay: float, steps: int, clip: float = 1.0
+) -> optax.GradientTransformation:
+    """AdamW with a warm-up over a twentieth of the steps and a cosine to zero; gradients clipped by their norm."""
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 20), steps)
+    inner = optax.inject_hyperparams(optax.adamw, static_args=("mask",))
+    return optax.chain(
+        optax.clip_by_global_norm(clip), inner(schedule, weight_decay=weight_decay, mask=jann.decay_mask(model))
+    )
+
+
+def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
+    """[train_one(folder of the run, its seed), ...]; None if one was interrupted, which it says.
+
+    `train_one` raises KeyboardInterrupt where `jann.fit` came back before the end.
+    """
+    results = []
+    for number in range(seed, seed + seeds):
+        print(f"seed {number}", flush=True)
+        try:
+            results.append(train_one(folder / f"seed-{number}", number))
+        except KeyboardInterrupt:
+            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+            return None
+    return results
+
+
+def report(folder: Path, title: str, row: dict, measured: dict[str, list[float]], published: str) -> None:
+    """Writes `results.json`, one row with the interval of each measured value over its seeds, and prints it."""
+    intervals = {name: over_seeds([float(value) for value in values]) for name, values in measured.items()}
+    row = {**row, **intervals, "published": published}
+    write_results(folder, [row])
+    show_table([{name: value for name, value in row.items() if name != "model"}], title)
+    print(f"wrote {folder}")

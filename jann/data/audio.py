@@ -1,0 +1,159 @@
+"""Sound: wav files, log-mel spectrograms, random changes to them as pure functions of a key."""
+
+import functools
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jann.data.files import DataError
+
+
+def read_wav(source: str | Path | bytes, rate: int, name: str | None = None) -> np.ndarray:
+    """A wav file (or its bytes, then with a `name` for errors) of one channel of 16 bits -> int16[time].
+
+    Raises DataError for another rate, more channels, other numbers, or a file that is not whole.
+    """
+    from scipy.io import wavfile
+
+    name = name or (str(source) if isinstance(source, (str, Path)) else "the wav file")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
+            found, audio = wavfile.read(BytesIO(source) if isinstance(source, bytes) else source)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of a damaged header SciPy raises whatever it stumbles over
+        raise DataError(f"{name} is not a whole wav file ({error}): copy it again") from error
+    if found != rate:
+        raise DataError(f"{name} has {found} samples a second, expected {rate}: resample it, e.g. sox IN -r {rate} OUT")
+    if audio.ndim != 1:
+        raise DataError(f"{name} has {audio.shape[1]} channels, expected 1: mix them, e.g. sox IN -c 1 OUT")
+    if audio.dtype != np.int16:
+        raise DataError(f"{name} holds {audio.dtype} samples, expected int16: convert it, e.g. sox IN -b 16 OUT")
+    return audio
+
+
+def write_wav(path: str | Path, audio: np.ndarray, rate: int) -> None:
+    """Writes audio[time], floats within −1 and 1 or int16, as a wav file of one channel of 16 bits.
+
+    What lies outside is clipped. Raises ValueError for more than one channel or values that are not finite.
+    """
+    from scipy.io import wavfile
+
+    audio = np.asarray(audio)
+    if audio.ndim != 1 or audio.size == 0:
+        raise ValueError(f"a wav file is written from audio[time], got shape {list(audio.shape)}")
+    if audio.dtype != np.int16:
+        if not np.isfinite(audio).all():
+            raise ValueError(f"audio has {np.sum(~np.isfinite(audio))} values that are not finite")
+        audio = np.round(32767 * np.clip(audio.astype(np.float64), -1, 1)).astype(np.int16)
+    wavfile.write(path, rate, audio)
+
+
+def log_mel(
+    audio: jax.Array, rate: int, window: int = 256, hop: int = 80, bands: int = 40, floor: float = 1e-6
+) -> jax.Array:
+    """audio[..., time] -> natural logarithm of its mel spectrogram + floor, [..., frames, bands]
+
+    audio:   floats within −1 and 1, or int16, which is divided by 32768
+    window:  samples in a frame, under a Hann window; `hop`: samples from a frame to the next
+    bands:   triangles of `mel_filters`, on the power of the frame's Fourier transform over the window's power
+
+    There are 1 + (time − window) // hop frames, each wholly within the audio. Raises ValueError where there is none.
+    """
+    from scipy.signal import get_window
+
+    audio = jnp.asarray(audio)
+    if jnp.issubdtype(audio.dtype, jnp.integer):
+        audio = audio.astype(jnp.float32) / 32768
+    frames = frame_count(audio.shape[-1], window, hop)
+    if frames < 1:
+        raise ValueError(f"audio of {audio.shape[-1]} samples is shorter than a window of {window}: pad it with zeros")
+    weights = get_window("hann", window)
+    weights = weights / np.sqrt(np.square(weights).sum())
+    places = hop * np.arange(frames)[:, None] + np.arange(window)
+    framed = audio[..., places] * jnp.asarray(weights, audio.dtype).reshape((1,) * audio.ndim + (-1,))
+    spectrum = jnp.fft.rfft(framed)
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)  # of which silence has a gradient, unlike of abs
+    return jnp.log(power @ jnp.asarray(mel_filters(rate, window, bands), power.dtype) + floor)
+
+
+def frame_count(time: int | jax.Array, window: int, hop: int) -> int | jax.Array:
+    """How many frames `log_mel` makes of so many samples; of none where they are shorter than the window."""
+    frames = 1 + (time - window) // hop
+    return jnp.maximum(frames, 0) if isinstance(time, jax.Array) else max(frames, 0)
+
+
+def mel_edges(rate: int, bands: int) -> np.ndarray:
+    """Frequencies equally far apart in mel, from 0 to half the rate, in hertz: [bands + 2]
+
+    mel = 2595 log10(1 + hertz / 700) (O'Shaughnessy 1987). Band i goes from edge i over its middle i + 1 to i + 2.
+    """
+    highest = 2595 * np.log10(1 + rate / 2 / 700)
+    return 700 * (10 ** (np.linspace(0, highest, bands + 2) / 2595) - 1)
+
+
+@functools.lru_cache(maxsize=16)
+def mel_filters(rate: int, window: int, bands: int) -> np.ndarray:
+    """Triangles between `mel_edges` over the frequencies of a Fourier transform: [1 + window // 2, bands]
+
+    Each is 1 at its middle (Davis and Mermelstein 1980). Raises ValueError where a triangle holds no frequency.
+    """
+    edges = mel_edges(rate, bands)
+    hertz = np.fft.rfftfreq(window, 1 / rate)[:, None]
+    rising = (hertz - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - hertz) / np.diff(edges)[1:]
+    filters = np.maximum(np.minimum(rising, falling), 0)
+    if not filters.any(0).all():
+        band = int(np.flatnonzero(~filters.any(0))[0])
+        raise ValueError(f"mel band {band} of {bands} holds no frequency of a window of {window}: take fewer bands")
+    return filters
+
+
+def mu_law_encode(audio: jax.Array, levels: int = 256) -> jax.Array:
+    """audio[...] within −1 and 1 -> int32[...] from 0 to levels − 1, finer near silence
+
+    With m = levels − 1, sign(x) log(1 + m |x|) / log(1 + m), rounded to equal steps. ITU-T G.711; van den Oord et al.
+    2016, arXiv:1609.03499, section 2.2. What lies outside is clipped; int16 is divided by 32768.
+    """
+    audio = jnp.asarray(audio)
+    if jnp.issubdtype(audio.dtype, jnp.integer):
+        audio = audio.astype(jnp.float32) / 32768
+    most = levels - 1
+    size = jnp.log1p(most * jnp.minimum(jnp.abs(audio), 1)) / np.log1p(most).astype(np.float32)
+    return jnp.round((jnp.sign(audio) * size + 1) / 2 * most).astype(jnp.int32)
+
+
+def mu_law_decode(numbers: jax.Array, levels: int = 256) -> jax.Array:
+    """numbers[...] from 0 to levels − 1 -> float32[...] within −1 and 1, the inverse of `mu_law_encode`"""
+    most = levels - 1
+    size = 2 * jnp.asarray(numbers).astype(jnp.float32) / most - 1
+    return jnp.sign(size) * jnp.expm1(jnp.abs(size) * np.log1p(most).astype(np.float32)) / most
+
+
+def random_shift(audio: jax.Array, key: jax.Array, most: int) -> jax.Array:
+    """Moves each of audio[batch, time] by up to `most` samples either way; zeros move in."""
+    batch, time = audio.shape
+    offsets = jax.random.randint(key, (batch,), 0, 2 * most + 1)
+    padded = jnp.pad(audio, ((0, 0), (most, most)))
+    return jax.vmap(lambda row, at: jax.lax.dynamic_slice(row, (at,), (time,)))(padded, offsets)
+
+
+def random_mask(spectrogram: jax.Array, key: jax.Array, axis: int, most: int, fill: float = 0.0) -> jax.Array:
+    """Sets a strip of up to `most` frames (axis=1) or bands (axis=2) of each of [batch, frames, bands] to `fill`.
+
+    Its width is drawn from 0 .. most, then its place. Park et al. 2019 (SpecAugment), arXiv:1904.08779, without its
+    warping of time. Raises ValueError for a strip that is wider than the axis.
+    """
+    batch, size = spectrogram.shape[0], spectrogram.shape[axis]
+    if most > size:
+        raise ValueError(f"a mask of up to {most} does not fit axis {axis} of {size}: choose at most that")
+    width = jax.random.randint(jax.random.fold_in(key, 0), (batch, 1), 0, most + 1)
+    start = jax.random.randint(jax.random.fold_in(key, 1), (batch, 1), 0, size - width + 1)
+    at = jnp.arange(size)[None, :]
+    masked = jnp.expand_dims((at >= start) & (at < start + width), 3 - axis)
+    return jnp.where(masked, jnp.asarray(fill, spectrogram.dtype), spectrogram)
