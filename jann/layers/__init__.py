@@ -7,6 +7,7 @@ done in float32 at least.
 
 from jann.layers.activations import dropout, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
+from jann.layers.classes import one_hot
 from jann.layers.convolution import (
     average_pool,
     conv,
@@ -53,6 +54,7 @@ __all__ = [
     "linear",
     "linear_spec",
     "max_pool",
+    "one_hot",
     "ones",
     "rms_norm",
     "rms_norm_spec",

@@ -1,22 +1,30 @@
 """Architectures, one a file."""
 
+from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.dcgan import Discriminator, Generator
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
 from jann.models.vgg import VGG
 
 __all__ = [
     "MLP",
+    "VAE",
     "VGG",
+    "Autoencoder",
     "BatchNorm",
     "Chain",
     "Conv",
+    "ConvAutoencoder",
+    "Discriminator",
     "Dropout",
     "Flatten",
+    "Generator",
     "LeNet",
     "Linear",
     "Neuron",
@@ -24,8 +32,13 @@ __all__ = [
     "Perceptron",
     "ResNet",
     "Residual",
+    "absolute",
     "chain",
+    "elbo",
+    "elbo_objective",
     "from_flax",
+    "gaussian_kl",
+    "importance_bound",
     "parallel",
     "perceptron_epoch",
     "perceptron_rule",
@@ -36,4 +49,5 @@ __all__ = [
     "resnet34",
     "resnet50",
     "resnet56",
+    "sparsity",
 ]
