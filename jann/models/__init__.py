@@ -1,15 +1,18 @@
 """Architectures, one a file."""
 
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.dit import DiT
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.unet import UNet
 from jann.models.vgg import VGG
 
 __all__ = [
+    "DiT",
     "MLP",
     "VGG",
     "BatchNorm",
@@ -24,6 +27,7 @@ __all__ = [
     "Perceptron",
     "ResNet",
     "Residual",
+    "UNet",
     "chain",
     "from_flax",
     "parallel",
