@@ -5,6 +5,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.models`, `jann.layers`: architectures, and the functions that they are made of
 - `jann.make_step`, `jann.train`, `jann.chunks`, `jann.fit`, `jann.sweep`: training, from one scan to a whole experiment
 - `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
+- `jann.diffusion`: generating by undoing noise
 - `jann.data`: data sets, batches, streams, augmentation
 - `jann.save`, `jann.load`: models with their parameters, as files
 """
@@ -47,7 +48,8 @@ from jann.training import (
 )
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
-ROOMS = ("analysis", "data", "plots", "pretrained")  # imported when first used: they bring pictures and files with them
+# Imported when first used: they bring pictures and files with them.
+ROOMS = ("analysis", "data", "diffusion", "plots", "pretrained")
 
 
 def __getattr__(name: str):

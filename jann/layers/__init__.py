@@ -29,6 +29,7 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
+from jann.layers.positions import sinusoidal
 
 __all__ = [
     "attention",
@@ -58,6 +59,7 @@ __all__ = [
     "ones",
     "rms_norm",
     "rms_norm_spec",
+    "sinusoidal",
     "small_normal",
     "threshold",
     "zeros",

@@ -3,16 +3,19 @@
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
+from jann.models.dit import DiT
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
 from jann.models.vgg import VGG
 
 __all__ = [
+    "DiT",
     "MLP",
     "VAE",
     "VGG",
@@ -33,6 +36,7 @@ __all__ = [
     "ResNet",
     "Residual",
     "absolute",
+    "UNet",
     "chain",
     "elbo",
     "elbo_objective",
