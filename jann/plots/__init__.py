@@ -10,6 +10,7 @@ from jann.plots.distributions import histogram
 from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
 from jann.plots.networks import network
+from jann.plots.scatters import scatter
 
 __all__ = [
     "confusion_matrix",
@@ -20,4 +21,5 @@ __all__ = [
     "histogram",
     "images",
     "network",
+    "scatter",
 ]
