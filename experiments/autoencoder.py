@@ -145,8 +145,8 @@ def train(folder: Path, dataset, model, prepare, step, optimizer, steps, batch_s
         return {"validation_error": jann.evaluate(measure, train_state.params, unseen)["loss"]}
 
     train_state, history = jann.fit(
-        step, batches, jann.start(model, optimizer, key), steps, every=max(1, steps // 15), evaluate=validate,
-        folder=folder, model=model, save_every=max(1, steps // 3), progress=False,
+        step, batches, jann.start(model, optimizer, key), steps, every=max(20, steps // 15), evaluate=validate,
+        folder=folder, model=model, save_every=max(20, steps // 3), progress=False,
     )  # fmt: skip
     if int(train_state.step) < steps:
         raise KeyboardInterrupt

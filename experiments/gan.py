@@ -83,7 +83,7 @@ def train(
         batches,
         jann.start_adversarial(generator, discriminator, optimizers, key),
         steps,
-        every=-(-steps // 40),
+        every=max(20, -(-steps // 40)),
         evaluate=judged,
         folder=folder,
         model=generator,

@@ -14,7 +14,10 @@ def one_hot(label: jax.Array, classes: int) -> jax.Array:
     label = jnp.asarray(label)
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise TypeError(f"labels are integers, the numbers of classes, got {label.dtype}")
+    if not isinstance(label, jax.core.Tracer):
+        known = np.asarray(label)  # by NumPy, for within jit JAX would trace this too
+        wrong = known[(known < 0) | (known >= classes)]
+        if wrong.size:
+            raise ValueError(f"label {wrong[0]}: there are classes 0 to {classes - 1}")
     inside = (label >= 0) & (label < classes)
-    if not isinstance(label, jax.core.Tracer) and not inside.all():
-        raise ValueError(f"label {np.asarray(label)[~np.asarray(inside)][0]}: there are classes 0 to {classes - 1}")
     return jnp.where(inside[..., None], jax.nn.one_hot(label, classes), jnp.nan)
