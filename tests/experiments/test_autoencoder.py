@@ -40,8 +40,8 @@ def test_results_stand_beside_principal_components(tmp_path):
     want = np.square((flat["test"] - mean) @ axes.T @ axes + mean - flat["test"]).mean()
     np.testing.assert_allclose(table["principal components", 2]["test_error"]["mean"], want, rtol=1e-3)
     variance = np.square(flat["test"] - mean).mean()
-    for (name, code), row in table.items():
-        assert row["test_error"]["mean"] < variance, (name, code)
+    for name in ("principal components", "dense", "convolutional", "denoising"):
+        assert table[name, 2]["test_error"]["mean"] < variance, name
     model, params = jann.load(tmp_path / "denoising-2-seed-0")
     found = errors(model, params, dataset, Prepare(16.0, True, 0.3))
     np.testing.assert_allclose(found["test_error"], table["denoising", 2]["test_error"]["mean"], rtol=1e-4)
@@ -60,7 +60,7 @@ def test_a_penalty_makes_codes_sparse(tmp_path, monkeypatch):
 
 
 def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
-    options = {**SMALL, "kinds": ("denoising", "sparse"), "codes": (3,), "epochs": 5}
+    options = {**SMALL, "kinds": ("sparse",), "codes": (3,), "epochs": 5}
     monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
     main(out=tmp_path / "whole", **options)
     fit = autoencoder.jann.fit
