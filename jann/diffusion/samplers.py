@@ -126,8 +126,8 @@ def ddim_step(
     """x_t[...] at the level alpha_bar -> x at the level `previous`: x_0 with the same noise again, but less of it"""
     x0, direction = denoised(x, predicted, alpha_bar, prediction)
     drawn = eta**2 * (1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous)
-    x = jnp.sqrt(previous) * _clipped(x0, clip) + jnp.sqrt(1 - previous - drawn) * direction
-    return (x if noise is None else x + jnp.sqrt(drawn) * noise).astype(direction.dtype)
+    y = jnp.sqrt(previous) * _clipped(x0, clip) + jnp.sqrt(1 - previous - drawn) * direction
+    return (y if noise is None else y + jnp.sqrt(drawn) * noise).astype(x.dtype)
 
 
 def spaced_times(
