@@ -5,6 +5,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.models`, `jann.layers`: architectures, and the functions that they are made of
 - `jann.make_step`, `jann.train`, `jann.chunks`, `jann.fit`, `jann.sweep`: training, from one scan to a whole experiment
 - `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
+- `jann.diffusion`: generating by undoing noise
 - `jann.data`: data sets, batches, streams, augmentation
 - `jann.generation`: sequences drawn from a model
 - `jann.save`, `jann.load`: models with their parameters, as files
@@ -26,6 +27,7 @@ from jann.training import (
     RunFolderError,
     Sweep,
     TrainState,
+    adversarial_step,
     chunks,
     classification,
     diagnose,
@@ -36,8 +38,10 @@ from jann.training import (
     measure,
     objective,
     open_run,
+    penalised,
     regression,
     start,
+    start_adversarial,
     start_average,
     sweep,
     train,
@@ -45,7 +49,8 @@ from jann.training import (
 )
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
-ROOMS = ("analysis", "data", "plots", "pretrained")  # imported when first used: they bring pictures and files with them
+# Imported when first used: they bring pictures and files with them.
+ROOMS = ("analysis", "data", "diffusion", "plots", "pretrained")
 
 
 def __getattr__(name: str):
@@ -67,6 +72,7 @@ __all__ = [
     "Sweep",
     "TapError",
     "TrainState",
+    "adversarial_step",
     "apply_blocks",
     "check",
     "chunks",
@@ -94,6 +100,7 @@ __all__ = [
     "observe",
     "open_run",
     "partition",
+    "penalised",
     "regression",
     "save",
     "scope",
@@ -102,6 +109,7 @@ __all__ = [
     "stack",
     "stacked",
     "start",
+    "start_adversarial",
     "start_average",
     "summary",
     "sweep",

@@ -7,6 +7,7 @@ done in float32 at least.
 
 from jann.layers.activations import dropout, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
+from jann.layers.classes import one_hot
 from jann.layers.convolution import (
     average_pool,
     conv,
@@ -29,6 +30,7 @@ from jann.layers.norms import (
     rms_norm_spec,
 )
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
+from jann.layers.positions import sinusoidal
 
 __all__ = [
     "attention",
@@ -60,12 +62,14 @@ __all__ = [
     "lstm_cell",
     "lstm_spec",
     "max_pool",
+    "one_hot",
     "ones",
     "rms_norm",
     "rms_norm_spec",
     "rnn",
     "rnn_cell",
     "rnn_spec",
+    "sinusoidal",
     "small_normal",
     "threshold",
     "zeros",

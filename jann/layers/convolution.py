@@ -1,5 +1,7 @@
 """Convolution and pooling in any number of dimensions, channels last."""
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 import jax
@@ -96,17 +98,17 @@ def conv_transpose(
             f"got {list(x.shape)}",
             weight,
         )
+    window, stride = weight.shape[:dims], _each(stride, dims)
     if isinstance(padding, str):
-        pads = padding.upper()
+        pads = [_transpose_padding(padding, *sizes) for sizes in zip(window, stride, strict=True)]
     else:
         sides = [(padding, padding)] * dims if isinstance(padding, int) else padding
-        pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(weight.shape[:dims], sides, strict=True)]
-    y = lax.conv_transpose(
+        pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
+    y = lax.platform_dependent(
         x.reshape(-1, *x.shape[-dims - 1 :]),
-        jnp.flip(weight, tuple(range(dims))).astype(x.dtype),  # a gradient runs through the window backwards
-        _each(stride, dims),
-        pads,
-        dimension_numbers=_channels_last(dims),
+        weight.astype(x.dtype),
+        cpu=functools.partial(_spread_products, stride=stride, pads=pads),
+        default=functools.partial(_dilated_convolution, stride=stride, pads=pads),
     )
     y = y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
     return y + along(p["bias"], y) if "bias" in p else y
@@ -156,6 +158,51 @@ def _pool(x, window, stride, padding, start, combine):
         pads if isinstance(pads, str) else [(0, 0), *pads, (0, 0)],
     )
     return y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
+
+
+def _transpose_padding(padding, window, stride):
+    """How far a dilated input is padded (before, after) so that its convolution has the size asked for."""
+    if padding == "same":
+        total = window + stride - 2
+        before = window - 1 if stride > window - 1 else -(-total // 2)
+        return before, total - before
+    if padding == "valid":
+        return window - 1, max(window, stride) - 1
+    raise ValueError(f"padding of conv_transpose must be 'same', 'valid', a number or pairs, got {padding!r}")
+
+
+def _dilated_convolution(x, weight, stride, pads):
+    weight = jnp.flip(weight, tuple(range(weight.ndim - 2)))  # a gradient runs through the window backwards
+    return lax.conv_transpose(x, weight, stride, pads, dimension_numbers=_channels_last(weight.ndim - 2))
+
+
+def _spread_products(x, weight, stride, pads):
+    """The same from one matrix product: what each place spreads over its window, added up where windows overlap.
+
+    XLA's CPU backend takes 3 to 10 times as long for the gradient of the dilated convolution (86 ms against 11 for
+    7 x 7 x 64 to 14 x 14 x 32 channels, window 4, stride 2, batch 64).
+    """
+    dims, (inputs, outputs) = weight.ndim - 2, weight.shape[-2:]
+    window, places = weight.shape[:dims], x.shape[1:-1]
+    taps = [-(-w // s) for w, s in zip(window, stride, strict=True)]  # windows that cover a place, along each axis
+    whole = [(0, t * s - w) for t, s, w in zip(taps, stride, window, strict=True)]
+    weight = jnp.moveaxis(jnp.pad(weight, [*whole, (0, 0), (0, 0)]), -2, 0)
+    spread = (x.reshape(-1, inputs) @ weight.reshape(inputs, -1)).reshape(
+        x.shape[0], *places, *(size for pair in zip(taps, stride, strict=True) for size in pair), outputs
+    )
+    total = 0
+    for tap in itertools.product(*map(range, taps)):
+        here = spread[(slice(None),) * (1 + dims) + tuple(part for t in tap for part in (t, slice(None)))]
+        shift = [(t, n - 1 - t) for t, n in zip(tap, taps, strict=True)]
+        total = total + jnp.pad(here, [(0, 0), *shift, *[(0, 0)] * (dims + 1)])
+    interleaved = (0, *(axis for d in range(dims) for axis in (1 + d, 1 + dims + d)), 1 + 2 * dims)
+    sizes = [(n + t - 1) * s for n, t, s in zip(places, taps, stride, strict=True)]
+    total = total.transpose(interleaved).reshape(x.shape[0], *sizes, outputs)
+    edges = []
+    for (before, after), w, s, n, size in zip(pads, window, stride, places, sizes, strict=True):
+        start, length = w - 1 - before, (n - 1) * s + 1 + before + after - (w - 1)
+        edges.append((-start, start + length - size, 0))
+    return lax.pad(total, jnp.zeros((), total.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
 def _padding(padding, window, dilation):

@@ -1,6 +1,9 @@
 """Architectures, one a file."""
 
+from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.dcgan import Discriminator, Generator
+from jann.models.dit import DiT
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
@@ -9,6 +12,8 @@ from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, percept
 from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
 from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.unet import UNet
+from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
 from jann.models.vgg import VGG
 from jann.models.wavenet import WaveNet
 
@@ -17,12 +22,19 @@ __all__ = [
     "LSTM",
     "MLP",
     "RNN",
+    "DiT",
+    "MLP",
+    "VAE",
     "VGG",
+    "Autoencoder",
     "BatchNorm",
     "Chain",
     "Conv",
+    "ConvAutoencoder",
+    "Discriminator",
     "Dropout",
     "Flatten",
+    "Generator",
     "LeNet",
     "Linear",
     "Neuron",
@@ -33,8 +45,14 @@ __all__ = [
     "Residual",
     "WaveNet",
     "SequenceClassifier",
+    "UNet",
+    "absolute",
     "chain",
+    "elbo",
+    "elbo_objective",
     "from_flax",
+    "gaussian_kl",
+    "importance_bound",
     "parallel",
     "perceptron_epoch",
     "perceptron_rule",
@@ -45,4 +63,5 @@ __all__ = [
     "resnet34",
     "resnet50",
     "resnet56",
+    "sparsity",
 ]

@@ -11,6 +11,7 @@ from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
 from jann.plots.networks import network
 from jann.plots.sound import piano_rolls, spectrograms
+from jann.plots.scatters import scatter
 
 __all__ = [
     "confusion_matrix",
@@ -23,4 +24,5 @@ __all__ = [
     "network",
     "piano_rolls",
     "spectrograms",
+    "scatter",
 ]

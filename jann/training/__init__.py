@@ -1,10 +1,11 @@
 """Training: the state of a run, the step, the loop, sweeps, checkpoints and logs."""
 
+from jann.training.adversarial import adversarial_step, gradient_penalty, start_adversarial
 from jann.training.checkpoint import CheckpointError, Checkpoints
 from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
 from jann.training.fit import Interrupt, fit
 from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
-from jann.training.objective import classification, evaluate, measure, objective, regression
+from jann.training.objective import classification, evaluate, measure, objective, penalised, regression
 from jann.training.state import (
     Average,
     TrainState,
@@ -30,18 +31,22 @@ __all__ = [
     "RunFolderError",
     "Sweep",
     "TrainState",
+    "adversarial_step",
     "chunks",
     "classification",
     "diagnose",
     "eval_params",
     "evaluate",
     "fit",
+    "gradient_penalty",
     "make_step",
     "measure",
     "objective",
     "open_run",
+    "penalised",
     "regression",
     "start",
+    "start_adversarial",
     "start_average",
     "sweep",
     "train",

@@ -12,6 +12,7 @@ import optax
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model
+from jann.depth import observe
 from jann.training.state import Loss, update_average
 from jann.trees import Tree, flatten, path_name
 
@@ -53,7 +54,7 @@ def objective(
         means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
             kept = extra["statistics"]
-            extra = {**extra, "statistics": update_average(kept, _all_of(kept.value, statistics), momentum)}
+            extra = {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
         return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
 
     return loss
@@ -64,6 +65,24 @@ def _entries(batch: dict, inputs: str | tuple[str, ...]) -> list:
 
 
 def _all_of(kept: Tree, statistics: Tree) -> Tree:
+def penalised(loss: Loss, name: str, penalty: Callable[[Any], jax.Array], weight: float | jax.Array) -> Loss:
+    """The loss of `make_step`: loss + weight × penalty(the value tapped as `name`), the penalty among the metrics.
+
+    For what is wanted of values inside a model: sparse codes, small activations, balanced experts. Raises KeyError
+    naming the taps that were met, if none has this name.
+    """
+
+    def with_penalty(params, batch, key, extra=None):
+        (value, (metrics, extra)), seen = observe(loss)(params, batch, key, extra)
+        if name not in seen:
+            raise KeyError(f"no tap is named {name!r}; met were: {', '.join(seen) or 'none'}")
+        cost = penalty(seen[name])
+        return value + weight * cost, ({**metrics, f"{name}_penalty": cost}, extra)
+
+    return with_penalty
+
+
+def with_containers(kept: Tree, statistics: Tree) -> Tree:
     """The batch's statistics with the containers of the kept ones, so that a model need not return empty dicts."""
     wanted, got = flatten(kept), flatten(statistics)
     if wanted.keys() != got.keys():

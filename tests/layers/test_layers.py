@@ -57,6 +57,33 @@ def test_conv_transpose_is_the_gradient_of_conv(padding, key):
     close(transposed, pullback(cotangent)[0], 3e-5)
 
 
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [((4, 4), 2, "same"), ((5, 3), 2, "same"), ((2, 2), 3, "valid"), ((3,), (1,), 1), ((4,), 3, [(2, -1)]),
+     ((3, 2, 4), (1, 2, 3), "same")],
+)  # fmt: skip
+def test_conv_transpose_equals_the_convolution_of_the_spread_input(window, stride, padding, key):
+    """The form for CPUs against that for accelerators, output and gradients, in one to three dimensions."""
+    weight = jax.random.normal(key, (*window, 2, 3))
+    x = jax.random.normal(jax.random.key(1), (2, 3, 4, 5)[: 1 + len(window)] + (2,))
+    stride = (stride,) * len(window) if isinstance(stride, int) else stride
+
+    def dilated(weight, x):
+        pads = padding.upper() if isinstance(padding, str) else None
+        if pads is None:
+            sides = [(padding, padding)] * len(window) if isinstance(padding, int) else padding
+            pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
+        return layers.convolution._dilated_convolution(x, weight, stride, pads)
+
+    def ours(weight, x):
+        return layers.conv_transpose({"weight": weight}, x, stride, padding)
+
+    close(ours(weight, x), dilated(weight, x), 3e-5)
+    cotangent = jax.random.normal(jax.random.key(2), dilated(weight, x).shape)
+    for got, want in zip(*(jax.vjp(form, weight, x)[1](cotangent) for form in (ours, dilated)), strict=True):
+        close(got, want, 3e-5)
+
+
 @pytest.mark.parametrize(("padding", "size"), [("same", 10), ("valid", 11)])
 def test_conv_transpose_sizes(padding, size):
     y = layers.conv_transpose({"weight": jnp.ones((3, 1, 1))}, jnp.ones((5, 1)), 2, padding)

@@ -11,11 +11,16 @@ import jann
 from jann.analysis import check_gradients
 from jann.models import (
     MLP,
+    VAE,
     VGG,
+    Autoencoder,
     BatchNorm,
     Conv,
+    ConvAutoencoder,
+    Discriminator,
     Dropout,
     Flatten,
+    Generator,
     LeNet,
     Linear,
     Neuron,
@@ -41,6 +46,11 @@ MODELS = {
         ResNet(3, 4, (1, 1), (2, 3), "bottleneck", "imagenet", "B", activation=jax.nn.softplus),
         (12, 12, 3),
     ),
+    "autoencoder": (Autoencoder(4, (5,), 2, TANH, jax.nn.sigmoid), (4,)),
+    "conv_autoencoder": (ConvAutoencoder(2, 4, (2, 3), 3, TANH), (4, 4, 2)),
+    "vae": (VAE(4, (5,), 2, activation=TANH), (4,)),
+    "generator": (Generator(3, 4, 2, (4, 3), activation=TANH), (3,)),
+    "discriminator": (Discriminator(4, 2, (3, 4), slope=0.9), (4, 4, 2)),
     "linear": (Linear(4, 3), (4,)),
     "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
     "batch_norm": (BatchNorm(4), (4,)),
@@ -103,7 +113,7 @@ def test_half_precision_in_half_precision_out(name, made):
         np.testing.assert_allclose(low.astype(jnp.float32), full, rtol=0.1, atol=0.15)
 
 
-@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain"])
+@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "generator", "discriminator"])
 def test_statistics_come_out_where_the_running_ones_belong(made):
     model, params, x = made
     trained, running = jann.split(model, params)

@@ -1,0 +1,42 @@
+"""Points in the plane, coloured by class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jann.plots.inputs import as_array, as_classes, same_length
+from jann.plots.style import COLORS, MARKERS, chart, house_style, legend_beside
+
+
+@house_style
+def scatter(
+    points: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str] | None = None,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw points[n, 2] by their class, labels[n]: what a two-dimensional code makes of a data set.
+
+    classes: a name for each class, by default its number
+    """
+    points = as_array("points", points, "n, 2")
+    if points.shape[1] != 2:
+        raise ValueError(f"points must be [n, 2], got shape {list(points.shape)}")
+    labels = as_classes("labels", labels, None if classes is None else len(classes))
+    same_length("labels", labels, "points", points)
+    names = [str(k) for k in range(labels.max() + 1)] if classes is None else classes
+
+    figure, axes = chart(5.6, 4.4)
+    for k in np.unique(labels):
+        here = points[labels == k]
+        color, marker = COLORS[k % len(COLORS)], MARKERS[k // len(COLORS) % len(MARKERS)]
+        axes.scatter(*here.T, s=9, color=color, marker=marker, alpha=0.6, linewidth=0, label=names[k])
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(title)
+    legend_beside(axes, markerscale=2)
+    for handle in axes.get_legend().legend_handles:
+        handle.set_alpha(1)
+    return figure
