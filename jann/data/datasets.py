@@ -2,7 +2,7 @@
 
 import difflib
 
-from jann.data import images
+from jann.data import images, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -10,10 +10,15 @@ DATASETS = {
     "fashion_mnist": images.fashion_mnist,
     "cifar10": images.cifar10,
     "cifar10_subset": images.cifar10_subset,
+    "etth1": time_series.etth1,
+    "sp500": time_series.sp500,
+    "apple": time_series.apple,
+    "google": time_series.google,
+    "seasonal": time_series.seasonal,
 }
 
 
-def load(name: str) -> images.Dataset:
+def load(name: str) -> images.Dataset | time_series.Series:
     """The dataset called `name`, from its files in the folder JANN_DATA, in the cache, or downloaded.
 
         dataset = jann.data.load("mnist")

@@ -1,10 +1,12 @@
 """Architectures, one a file."""
 
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
+from jann.models.patchtst import PatchTST
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.vgg import VGG
@@ -15,12 +17,14 @@ __all__ = [
     "BatchNorm",
     "Chain",
     "Conv",
+    "DLinear",
     "Dropout",
     "Flatten",
     "LeNet",
     "Linear",
     "Neuron",
     "Parallel",
+    "PatchTST",
     "Perceptron",
     "ResNet",
     "Residual",
