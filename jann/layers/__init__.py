@@ -29,6 +29,7 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
+from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 
 __all__ = [
     "attention",
@@ -48,6 +49,9 @@ __all__ = [
     "global_max_pool",
     "group_norm",
     "group_norm_spec",
+    "gru",
+    "gru_cell",
+    "gru_spec",
     "he_normal",
     "instance_norm",
     "layer_norm",
@@ -55,10 +59,16 @@ __all__ = [
     "lecun_normal",
     "linear",
     "linear_spec",
+    "lstm",
+    "lstm_cell",
+    "lstm_spec",
     "max_pool",
     "ones",
     "rms_norm",
     "rms_norm_spec",
+    "rnn",
+    "rnn_cell",
+    "rnn_spec",
     "small_normal",
     "threshold",
     "zeros",

@@ -8,11 +8,16 @@ from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
+from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
+from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.vgg import VGG
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
+    "RNN",
     "VGG",
     "BatchNorm",
     "Chain",
@@ -26,8 +31,10 @@ __all__ = [
     "Parallel",
     "PatchTST",
     "Perceptron",
+    "RecurrentLanguageModel",
     "ResNet",
     "Residual",
+    "SequenceClassifier",
     "chain",
     "from_flax",
     "parallel",
