@@ -11,7 +11,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 
 import importlib
 
-from jann import layers, models
+from jann import layers, losses, models
 from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, shardings, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.parallel import cpu_devices
@@ -85,6 +85,7 @@ __all__ = [
     "init",
     "layers",
     "load",
+    "losses",
     "make_step",
     "measure",
     "models",

@@ -10,6 +10,7 @@ from jann.core import Spec, fold, stack
 from jann.depth import depth_keys
 from jann.layers.activations import dropout
 from jann.layers.dense import linear, linear_spec
+from jann.layers.dtypes import wide_dtype
 from jann.layers.norms import layer_norm, layer_norm_spec
 from jann.trees import Tree
 
@@ -50,7 +51,7 @@ def gated_residual(
     rate: float | jax.Array = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """x[..., inputs], context broadcast to [..., features] -> gated_skip(W ELU(W' x + W'' context), x), [..., outputs]"""
+    """x[..., inputs], context[..., features] or None -> gated_skip(W ELU(W' x + W'' context), x), [..., outputs]"""
     hidden = linear(p["dense"], x)
     if context is not None:
         hidden = hidden + linear(p["context"], context)
@@ -76,7 +77,7 @@ def variable_selection(
     """x[..., variables, hidden] -> (their weighted sum [..., hidden], the weights [..., variables], which sum to 1)"""
     flat = x.reshape(*x.shape[:-2], -1)
     scores = gated_residual(p["weights"], flat, context, rate, fold(key, "weights"))
-    weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
+    weights = jax.nn.softmax(scores.astype(wide_dtype(scores)))
 
     def one(p, x, key):
         return gated_residual(p, x, rate=rate, key=key)

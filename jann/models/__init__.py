@@ -4,6 +4,7 @@ from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, 
 from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
+from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
@@ -11,6 +12,7 @@ from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, percept
 from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
 from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.temporal_fusion import TemporalFusionTransformer
 from jann.models.vgg import VGG
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "DLinear",
     "Dropout",
     "Flatten",
+    "LSTMForecaster",
     "LeNet",
     "Linear",
     "Neuron",
@@ -35,6 +38,7 @@ __all__ = [
     "ResNet",
     "Residual",
     "SequenceClassifier",
+    "TemporalFusionTransformer",
     "chain",
     "from_flax",
     "parallel",

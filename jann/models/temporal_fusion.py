@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jann.core import Model, fold
 from jann.depth import tap
 from jann.layers import dropout, embedding, embedding_spec, instance_norm, linear, linear_spec, lstm, lstm_spec
+from jann.layers.dtypes import wide_dtype
 from jann.layers.gated_residual import (
     gated_residual,
     gated_residual_spec,
@@ -130,7 +131,7 @@ class TemporalFusionTransformer(Model):
         kinds = getattr(self, name)
         return [embedding_spec(n, self.hidden) if n else linear_spec(1, self.hidden) for n in kinds]
 
-    def _embedded(self, params, name, x, dtype=None):
+    def _embedded(self, params, name, x):
         """x[..., variables] -> [..., variables, hidden], each by a table or a linear map of its own"""
         each = []
         for i, (p, categories) in enumerate(zip(params["variables"][name], getattr(self, name), strict=True)):
@@ -162,7 +163,7 @@ class TemporalFusionTransformer(Model):
         All heads share the values, so that the mean of their weights says what was attended to.
         """
         queries, keys, values = linear(p["query"], x), linear(p["key"], memory), linear(p["value"], memory)
-        scores = jnp.einsum("...qhd,...khd->...hqk", queries, keys, preferred_element_type=jnp.float32)
+        scores = jnp.einsum("...qhd,...khd->...hqk", queries, keys, preferred_element_type=wide_dtype(x))
         scores = scores / math.sqrt(queries.shape[-1])
         seen = jnp.tril(jnp.ones(scores.shape[-2:], bool), k=self.lookback)
         scores = jnp.where(jax.lax.broadcast_to_rank(seen, scores.ndim), scores, jnp.finfo(scores.dtype).min)

@@ -44,8 +44,8 @@ def forecasts(
     predicted = predicted[..., None] if quantiles is None else predicted
     if predicted.shape != (*truth.shape, len(levels)) or len(history) != len(truth):
         raise ValueError(
-            f"history {list(history.shape)}, truth {list(truth.shape)} and predicted {list(predicted.shape)} must agree "
-            f"in panels, horizon and the {len(levels)} quantiles"
+            f"history {list(history.shape)}, truth {list(truth.shape)} and predicted {list(predicted.shape)} must "
+            f"agree in panels, horizon and the {len(levels)} quantiles"
         )
     names = [""] * len(truth) if names is None else list(names)
     order = np.argsort(levels)
