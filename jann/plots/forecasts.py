@@ -69,8 +69,7 @@ def forecasts(
         axes.axvline(0.5, color=FAINT, linewidth=0.6)
         axes.set_title(name, size=NORMAL + 1)
         axes.margins(x=0.01)
-        if index >= len(truth) - columns:
-            axes.set_xlabel(xlabel)
+    figure.supxlabel(xlabel, size=NORMAL + 1)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=LARGE)
     figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn), fontsize=NORMAL)
