@@ -199,8 +199,9 @@ def report(row: dict, short: bool) -> None:
 
 def draw(folder: Path, name: str, days: np.ndarray, daily: dict[str, np.ndarray]) -> None:
     """What one unit of money becomes, traded by the forecast net of costs, and held."""
+    gains = {"buy and hold": "hold", "by the forecast": "net"}
     figure = jann.plots.curves(
-        {label: np.exp(np.cumsum(daily[gain])) for label, gain in (("buy and hold", "hold"), ("by the forecast", "net"))},
+        {label: np.exp(np.cumsum(daily[gain])) for label, gain in gains.items()},
         xlabel=f"trading days from {days[0]}", ylabel="value of 1 invested, net of costs", title=f"{name}, test days",
     )  # fmt: skip
     save_figures(folder, value=figure)
