@@ -1,7 +1,9 @@
 """What the forecasting experiments share: what each kind of model sees, one `fit` a seed, rolling evaluation."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,17 @@ def whole(windows: Windows) -> Callable:
 POINT, QUANTILE = Task("past", point_errors, whole), Task("inputs", quantile_errors, ByChannel)
 
 
+@functools.lru_cache(maxsize=16)  # so that all seeds share one compilation
+def optimizer_and_step(
+    model: jann.Model, task: Task, recipe: Recipe, steps: int
+) -> tuple[optax.GradientTransformation, Callable]:
+    optimizer = optax.inject_hyperparams(optax.adamw, static_args=("mask",))(
+        optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 20), steps),
+        weight_decay=recipe.weight_decay, mask=jann.decay_mask(model),
+    )  # fmt: skip
+    return optimizer, jann.make_step(jann.objective(model, task.criterion, task.inputs), optimizer)
+
+
 def train_one(
     folder: Path, series: Series, model: jann.Model, task: Task, recipe: Recipe, lookback: int, horizon: int, seed: int
 ) -> tuple[dict, Any]:
@@ -108,10 +121,7 @@ def train_one(
         windows["train"].starts, recipe.batch_size, jax.random.fold_in(key, 1), transforms["train"]
     )
     steps = recipe.epochs * batches.steps_per_epoch
-    optimizer = optax.inject_hyperparams(optax.adamw, static_args=("mask",))(
-        optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 20), steps),
-        weight_decay=recipe.weight_decay, mask=jann.decay_mask(model),
-    )  # fmt: skip
+    optimizer, step = optimizer_and_step(model, task, recipe, steps)
     measure = jann.measure(model, task.criterion, task.inputs)
 
     def validate(train_state):
@@ -122,8 +132,7 @@ def train_one(
 
     start, best = jann.start(model, optimizer, key), ("validation_loss", "min")
     train_state, history = jann.fit(
-        jann.make_step(jann.objective(model, task.criterion, task.inputs), optimizer),
-        batches, start, steps, every=recipe.every or batches.steps_per_epoch, evaluate=validate, folder=folder,
+        step, batches, start, steps, every=recipe.every or batches.steps_per_epoch, evaluate=validate, folder=folder,
         best=best, patience=recipe.patience,
     )  # fmt: skip
     losses = history["validation_loss"]
@@ -156,17 +165,18 @@ def calibrated(model: jann.Model, params: dict, series: Series, lookback: int, h
     (Romano, Patterson and Candès 2019), for each quantile by itself.
     """
     windows = series.windows("validation", lookback, horizon)
-    prepare = ByChannel(windows)
-
-    @jax.jit
-    def scores(batch):
-        batch = prepare(batch)
-        deviation = instance_norm(batch["inputs"]["observed"])[2]
-        return (batch["target"][..., None] - model(params, batch["inputs"])) / deviation
-
-    starts = windows.starts["start"]
-    parts = np.array_split(starts, -(-len(starts) // 200))
-    missed = np.concatenate([np.asarray(scores({"start": part})).reshape(-1, len(QUANTILES)) for part in parts])
-    shifts = [np.quantile(missed[:, i], q) for i, q in enumerate(QUANTILES)]
+    starts, prepare = windows.starts["start"], ByChannel(windows)
+    size = min(200, len(starts))
+    parts = np.pad(starts, (0, -len(starts) % size), mode="edge").reshape(-1, size)  # equal, so compiled once
+    missed = np.concatenate([np.asarray(_missed(model, prepare, params, part)) for part in parts])[: len(starts)]
+    shifts = [np.quantile(missed[..., i], q) for i, q in enumerate(QUANTILES)]
     head = params["quantiles"]
     return {**params, "quantiles": {**head, "bias": head["bias"] + jnp.asarray(shifts, head["bias"].dtype)}}
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _missed(model, prepare, params, starts):
+    """How far the truth is above each quantile, in deviations of the window: [batch, channels, horizon, quantiles]"""
+    batch = prepare({"start": starts})
+    deviation = instance_norm(batch["inputs"]["observed"])[2]
+    return (batch["target"][..., None] - model(params, batch["inputs"])) / deviation

@@ -127,26 +127,26 @@ def run(
             recalibrated.append(roll(measure, calibrated(model, params, series, lookback, horizon)))
         histories.append(history)
 
-    naive = rolling(series, "test", last_day, None, POINT, lookback, horizon)
-    known = (series.name, horizon) == ("etth1", 96)
-    row = {
-        "data": series.name, "model": name, "lookback": lookback, "horizon": horizon, "parameters": jann.count(model),
-        **{f"test_{metric}": over_seeds([test[metric] for test in tests]) for metric in tests[0]},
-        "last_day_mse": naive["mse"], "last_day_mae": naive["mae"], 
-        "published_mse_mae": PUBLISHED.get((name, lookback), "none") if known else "none",
-    }  # fmt: skip
-    rows = [row]
+    def row(name, measured):
+        means = {f"test_{metric}": over_seeds([test[metric] for test in measured]) for metric in ("mse", "mae")}
+        covered = [metric for metric in measured[0] if metric.startswith("coverage")]
+        return {"model": name, **means, **{m: over_seeds([test[m] for test in measured]) for m in covered}}
+
+    rows = [row(name, tests)]
     if recalibrated:
-        shifted = {f"test_{metric}": over_seeds([test[metric] for test in recalibrated]) for metric in tests[0]}
-        rows.append({**row, **shifted, "model": f"{name}, shifted to cover validation"})
-    write_results(folder, rows)
+        rows.append(row(f"{name}, shifted to cover validation", recalibrated))
+    rows.append(row("the last day again", [rolling(series, "test", last_day, None, POINT, lookback, horizon)]))
+    about = {"data": series.name, "lookback": lookback, "horizon": horizon}
+    write_results(folder, [{**about, "parameters": jann.count(model), **each} for each in rows])
     figures(folder, series, name, model, params, task, lookback, horizon, histories)
-    said = ("data", "lookback", "horizon")
     n = len(series.windows("test", lookback, horizon).starts["start"])
+    columns = dict.fromkeys(column for each in rows for column in each)
     show_table(
-        [{column: value for column, value in each.items() if column not in said} for each in rows],
+        [{column: each.get(column, "") for column in columns} for each in rows],
         f"{series.name}, {lookback} → {horizon} steps: means over all {n:,} test windows, standardised",
     )
+    if (series.name, horizon) == ("etth1", 96) and (name, lookback) in PUBLISHED:
+        print(f"published MSE / MAE: {PUBLISHED[name, lookback]}")
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first model back")
 
 

@@ -1,6 +1,7 @@
 """Time series: hourly loads, daily prices, a synthetic one; and windows of them, cut inside the compiled step."""
 
 import csv
+import functools
 import hashlib
 import io
 import math
@@ -75,12 +76,7 @@ class Series:
 
         What is looked back on may reach into the part before, as in the published splits.
         """
-        if part not in PARTS:
-            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
-        begin, end = (0, *self.ends)[PARTS.index(part) :][:2]
-        return Windows(
-            {"values": self.standardised, "calendar": calendar(self.times)}, begin, end, lookback, horizon, part
-        )
+        return _windows(self, part, lookback, horizon)
 
     def __repr__(self) -> str:
         sizes = np.diff((0, *self.ends))
@@ -95,8 +91,8 @@ class Windows:
         batches = jann.data.batches(windows.starts, 32, key, transform=windows.cut)
         jann.evaluate(measure, params, windows.starts, transform=windows.cut)
 
-    A batch is cut inside the compiled step, where the whole series is a constant; windows are never stored. Keep one
-    object for each part, for another one compiles again.
+    A batch is cut inside the compiled step, where the whole series is a constant; windows are never stored. What was
+    compiled for one object does not serve another; `Series.windows` gives the same one each time.
 
     Raises ValueError where no window fits.
     """
@@ -136,6 +132,15 @@ class Windows:
         found = {name: jnp.asarray(array)[start[..., None] + within] for name, array in self.arrays.items()}
         values = found.pop("values")
         return {**batch, **found, "past": values[..., : self.lookback, :], "target": values[..., self.lookback :, :]}
+
+
+@functools.lru_cache(maxsize=64)  # the same object each time, so that what is compiled for it serves again
+def _windows(series, part, lookback, horizon):
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    begin, end = (0, *series.ends)[PARTS.index(part) :][:2]
+    arrays = {"values": series.standardised, "calendar": calendar(series.times)}
+    return Windows(arrays, begin, end, lookback, horizon, part)
 
 
 def calendar(times: np.ndarray) -> np.ndarray:

@@ -72,8 +72,8 @@ def dot_product_attention(
 ) -> jax.Array:
     """query[..., time, heads, head], keys and values[..., places, heads, head] -> [..., time, heads, head]
 
-    softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each shared
-    by equally many of the query's.
+    softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each
+    shared by equally many of the query's.
 
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
