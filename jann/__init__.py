@@ -14,6 +14,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 import importlib
 
 from jann import generation, layers, models
+from jann import layers, losses, models
 from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, shardings, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.parallel import cpu_devices
@@ -93,6 +94,7 @@ __all__ = [
     "init",
     "layers",
     "load",
+    "losses",
     "make_step",
     "measure",
     "models",

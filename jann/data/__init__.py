@@ -25,6 +25,7 @@ from jann.data.music import PianoRolls
 from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, Windows, as_text, windows
+from jann.data.time_series import Series, Windows, read_series
 
 __all__ = [
     "Batches",
@@ -38,6 +39,10 @@ __all__ = [
     "Text",
     "Windows",
     "as_text",
+    "Series",
+    "Standardise",
+    "Stream",
+    "Windows",
     "batches",
     "frame_count",
     "load",
@@ -57,4 +62,5 @@ __all__ = [
     "windows",
     "write_midi",
     "write_wav",
+    "read_series",
 ]

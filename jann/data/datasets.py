@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 from jann.data import images, music, recordings, text
+from jann.data import images, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -21,6 +22,15 @@ DATASETS = {
 
 
 def load(name: str) -> Any:
+    "etth1": time_series.etth1,
+    "sp500": time_series.sp500,
+    "apple": time_series.apple,
+    "google": time_series.google,
+    "seasonal": time_series.seasonal,
+}
+
+
+def load(name: str) -> images.Dataset | time_series.Series:
     """The dataset called `name`, from its files in the folder JANN_DATA, in the cache, or downloaded.
 
         dataset = jann.data.load("mnist")

@@ -5,7 +5,7 @@ leading axes are batch axes. A layer returns its input's dtype: kernels are cast
 done in float32 at least.
 """
 
-from jann.layers.activations import dropout, threshold
+from jann.layers.activations import dropout, exact_gelu, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
 from jann.layers.classes import one_hot
 from jann.layers.convolution import (
@@ -19,6 +19,7 @@ from jann.layers.convolution import (
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
+from jann.layers.instance_norm import instance_norm
 from jann.layers.norms import (
     batch_norm,
     batch_norm_spec,
@@ -45,6 +46,7 @@ __all__ = [
     "dropout",
     "embedding",
     "embedding_spec",
+    "exact_gelu",
     "global_average_pool",
     "global_max_pool",
     "group_norm",
@@ -53,6 +55,7 @@ __all__ = [
     "gru_cell",
     "gru_spec",
     "he_normal",
+    "instance_norm",
     "layer_norm",
     "layer_norm_spec",
     "lecun_normal",

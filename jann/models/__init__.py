@@ -4,16 +4,20 @@ from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, spar
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
+from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
+from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
+from jann.models.patchtst import PatchTST
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
 from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
 from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
+from jann.models.temporal_fusion import TemporalFusionTransformer
 from jann.models.vgg import VGG
 from jann.models.wavenet import WaveNet
 
@@ -35,10 +39,15 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Generator",
+    "DLinear",
+    "Dropout",
+    "Flatten",
+    "LSTMForecaster",
     "LeNet",
     "Linear",
     "Neuron",
     "Parallel",
+    "PatchTST",
     "Perceptron",
     "RecurrentLanguageModel",
     "ResNet",
@@ -47,6 +56,7 @@ __all__ = [
     "SequenceClassifier",
     "UNet",
     "absolute",
+    "TemporalFusionTransformer",
     "chain",
     "elbo",
     "elbo_objective",

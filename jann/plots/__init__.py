@@ -7,6 +7,7 @@ closing.
 from jann.plots.boundaries import decision_boundary
 from jann.plots.confusion import confusion_matrix
 from jann.plots.distributions import histogram
+from jann.plots.forecasts import forecasts, importances
 from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
 from jann.plots.networks import network
@@ -19,8 +20,10 @@ __all__ = [
     "decision_boundary",
     "feature_maps",
     "filters",
+    "forecasts",
     "histogram",
     "images",
+    "importances",
     "network",
     "piano_rolls",
     "spectrograms",

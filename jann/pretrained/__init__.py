@@ -3,3 +3,6 @@
 from jann.pretrained import resnet, unet
 
 __all__ = ["resnet", "unet"]
+from jann.pretrained import patchtst, resnet
+
+__all__ = ["patchtst", "resnet"]

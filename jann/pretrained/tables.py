@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model
+from jann.core import Model, in_form_of
 from jann.trees import Tree, flatten, unflatten
 
 Table = tuple[tuple[str, str, tuple[int, ...] | None], ...]
@@ -42,7 +42,7 @@ def read(table: Table, tensors: Mapping[str, np.ndarray], model: Model | None = 
             flat[path] = jnp.asarray(tensor if axes is None else np.transpose(tensor, axes))
     missing = []
     if model is not None:
-        wanted = flatten(model.spec())
+        wanted = flatten(in_form_of(model.spec(), unflatten(flat)))  # equal blocks are a list to them
         unexpected += [name for path, name in names.items() if path not in wanted]
         missing = [_their_name(table, path)[0] or path for path in wanted if path not in flat]
     if missing or unexpected:

@@ -18,12 +18,15 @@ from jann.models import (
     Conv,
     ConvAutoencoder,
     Discriminator,
+    DLinear,
     Dropout,
     Flatten,
     Generator,
     LeNet,
     Linear,
+    LSTMForecaster,
     Neuron,
+    PatchTST,
     Perceptron,
     ResNet,
     chain,
@@ -51,6 +54,15 @@ MODELS = {
     "vae": (VAE(4, (5,), 2, activation=TANH), (4,)),
     "generator": (Generator(3, 4, 2, (4, 3), activation=TANH), (3,)),
     "discriminator": (Discriminator(4, 2, (3, 4), slope=0.9), (4, 4, 2)),
+    "dlinear": (DLinear(6, 2, 3), (6, 2)),
+    "dlinear_channels": (DLinear(6, 2, 3, channels=2), (6, 2)),
+    "lstm_forecaster": (LSTMForecaster(2, 3, hidden=4, layers=2, dropout=0.5), (5, 2)),
+    # Normalised after the shortcut, biases have no gradient that could be compared.
+    "patchtst": (PatchTST(10, 3, 4, 3, 4, heads=2, hidden=5, layers=2, pre_norm=True, dropout=0.5), (10, 2)),
+    "patchtst_layer": (
+        PatchTST(9, 2, 4, 2, embed=4, heads=1, hidden=5, layers=1, norm="layer", pooling="mean"),
+        (9, 2),
+    ),
     "linear": (Linear(4, 3), (4,)),
     "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
     "batch_norm": (BatchNorm(4), (4,)),
@@ -114,6 +126,7 @@ def test_half_precision_in_half_precision_out(name, made):
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "generator", "discriminator"])
+@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "patchtst"])
 def test_statistics_come_out_where_the_running_ones_belong(made):
     model, params, x = made
     trained, running = jann.split(model, params)
@@ -149,6 +162,10 @@ def test_training_keeps_the_running_statistics(key):
         (MLP(4, (5,), 3), MLP(4, (5, 3), 7)),
         (VGG(2, 3, ((3,),)), VGG(2, 3, ((3,), (4,)))),
         (ResNet(depths=(1,), widths=(4,)), ResNet(depths=(2,), widths=(4,))),
+        (
+            PatchTST(10, 3, 4, 3, embed=4, heads=2, hidden=5, layers=1),
+            PatchTST(10, 3, 4, 3, embed=4, heads=2, hidden=5, layers=2),
+        ),
         (chain(Linear(4, 5), Linear(5, 3)), chain(Linear(4, 5), Linear(5, 3), Linear(3, 2))),
         (parallel(Linear(4, 5)), parallel(Linear(4, 5), Linear(4, 2))),
     ],

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from jann.plots import forecasts, importances
+
+
+@pytest.fixture
+def drawn():
+    random = np.random.default_rng(0)
+    history, truth = random.normal(size=(3, 8)), random.normal(size=(3, 4))
+    return history, truth, truth[..., None] + np.array([1.0, -1.0, 0.0])
+
+
+def test_lines_and_bands_are_the_values_whatever_the_order_of_quantiles(drawn):
+    history, truth, predicted = drawn
+    figure = forecasts(history, truth, predicted, names=["a", "b", "c"], quantiles=(0.9, 0.1, 0.5))
+    assert [axes.get_title("left") for axes in figure.axes] == ["a", "b", "c"]
+    for i, axes in enumerate(figure.axes):
+        past, true, median, _ = axes.lines
+        np.testing.assert_array_equal(past.get_xdata(), np.arange(-7, 1))
+        np.testing.assert_array_equal(past.get_ydata(), history[i])
+        np.testing.assert_array_equal(true.get_ydata(), truth[i])
+        np.testing.assert_array_equal(median.get_xdata(), [1, 2, 3, 4])
+        np.testing.assert_allclose(median.get_ydata(), truth[i])
+        corners = axes.collections[0].get_paths()[0].vertices
+        for at in range(4):
+            here = corners[corners[:, 0] == at + 1, 1]
+            np.testing.assert_allclose([here.min(), here.max()], truth[i, at] + [-1, 1])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "history", "0.1 to 0.9 quantile", "truth", "median",
+    ]  # fmt: skip
+
+
+def test_a_point_forecast_has_no_band(drawn):
+    history, truth, predicted = drawn
+    figure = forecasts(history, truth, predicted[..., 2])
+    assert not figure.axes[0].collections
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["history", "truth", "forecast"]
+
+
+def test_a_history_without_a_forecast_is_refused(drawn):
+    history, truth, predicted = drawn
+    with pytest.raises(ValueError, match=r"truth \[3, 4\] and predicted \[3, 4, 3\] must agree .* the 2 quantiles"):
+        forecasts(history, truth, predicted, quantiles=(0.1, 0.9))
+    with pytest.raises(ValueError, match="must agree"):
+        forecasts(history[:2], truth, predicted[..., 0])
+
+
+def test_importances_are_bars_the_largest_on_top():
+    figure = importances({"past": {"hour": 0.2, "value": 0.7, "weekday": 0.1}, "future": {"hour": 1.0}})
+    past, future = figure.axes
+    assert [bar.get_width() for bar in past.patches] == [0.1, 0.2, 0.7]
+    assert [label.get_text() for label in past.get_yticklabels()] == ["weekday", "hour", "value"]
+    assert [bar.get_width() for bar in future.patches] == [1.0]
+    with pytest.raises(ValueError, match="variables in each group"):
+        importances({"past": {}})
