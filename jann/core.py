@@ -200,7 +200,7 @@ def init(spec: Spec, key: jax.Array) -> Tree:
             return param.init(fold(key, path_name(path)), param.shape, jnp.float32)
         depth = len(param.stacked)
         outer, inner = param.shape[:depth], param.shape[depth:]
-        hashes = [zlib.crc32(name.encode()) for name in _block_names(path_name(path), param.stacked, outer)]
+        hashes = [zlib.crc32(name.encode()) for name in block_names(path_name(path), param.stacked, outer)]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(hashes, np.uint32))
         blocks = jax.vmap(lambda k: param.init(k, inner, jnp.float32))(keys)
         return blocks.reshape(param.shape)
@@ -208,7 +208,7 @@ def init(spec: Spec, key: jax.Array) -> Tree:
     return tree_map_with_path(draw, spec, is_leaf=is_param)
 
 
-def _block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
+def block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
     """The paths that the blocks of a stacked parameter would have as a list, so that both forms start the same."""
     for index in itertools.product(*map(range, sizes)):
         parts = path.split("/")

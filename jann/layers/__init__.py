@@ -5,7 +5,7 @@ leading axes are batch axes. A layer returns its input's dtype: kernels are cast
 done in float32 at least.
 """
 
-from jann.layers.activations import dropout, threshold
+from jann.layers.activations import dropout, exact_gelu, quick_gelu, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
 from jann.layers.convolution import (
     average_pool,
@@ -15,6 +15,16 @@ from jann.layers.convolution import (
     global_average_pool,
     global_max_pool,
     max_pool,
+)
+from jann.layers.decoding import (
+    cache_places,
+    cached_attention,
+    causal_attention,
+    causal_mask,
+    decoder_blocks,
+    decoder_cache,
+    remember,
+    token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
@@ -28,6 +38,7 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
+from jann.layers.rotary import rotary_frequencies, rotated
 
 __all__ = [
     "attention",
@@ -35,13 +46,20 @@ __all__ = [
     "average_pool",
     "batch_norm",
     "batch_norm_spec",
+    "cache_places",
+    "cached_attention",
+    "causal_attention",
+    "causal_mask",
     "conv",
     "conv_spec",
     "conv_transpose",
+    "decoder_blocks",
+    "decoder_cache",
     "dot_product_attention",
     "dropout",
     "embedding",
     "embedding_spec",
+    "exact_gelu",
     "global_average_pool",
     "global_max_pool",
     "group_norm",
@@ -54,9 +72,14 @@ __all__ = [
     "linear_spec",
     "max_pool",
     "ones",
+    "quick_gelu",
+    "remember",
     "rms_norm",
     "rms_norm_spec",
+    "rotary_frequencies",
+    "rotated",
     "small_normal",
     "threshold",
+    "token_positions",
     "zeros",
 ]

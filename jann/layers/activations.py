@@ -1,4 +1,4 @@
-"""What `jax.nn` does not have: dropout, and the threshold."""
+"""What `jax.nn` does not have: dropout, the threshold, and two forms of gelu by name."""
 
 import jax
 import jax.numpy as jnp
@@ -22,3 +22,13 @@ def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax
 def threshold(x: jax.Array) -> jax.Array:
     """x[...] -> 1 where x > 0, else 0: the step activation of the perceptron. Its gradient is zero everywhere."""
     return (x > 0).astype(x.dtype)
+
+
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """x[...] -> x Φ(x), with the error function where `jax.nn.gelu` has tanh (Hendrycks and Gimpel 2016)"""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """x[...] -> x σ(1.702 x), a cheaper form of gelu"""
+    return x * jax.nn.sigmoid(1.702 * x)

@@ -2,7 +2,9 @@
 
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.from_flax import from_flax
+from jann.models.gpt2 import GPT2
 from jann.models.lenet import LeNet
+from jann.models.llama import Llama
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
@@ -10,6 +12,7 @@ from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, r
 from jann.models.vgg import VGG
 
 __all__ = [
+    "GPT2",
     "MLP",
     "VGG",
     "BatchNorm",
@@ -19,6 +22,7 @@ __all__ = [
     "Flatten",
     "LeNet",
     "Linear",
+    "Llama",
     "Neuron",
     "Parallel",
     "Perceptron",
