@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
-from jann.trees import Tree, flatten, partition, path_name
+from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
 
@@ -253,6 +253,19 @@ def in_form_of(spec: Spec, params: Tree) -> Spec:
         given = itertools.chain(params, itertools.repeat(None))
         return [in_form_of(below, part) for below, part in zip(spec, given, strict=False)]
     return spec
+
+
+def listed(model: Model, params: Tree) -> Tree:
+    """params with every stack of equal blocks as a list of them, each with arrays of its own: the form for decoding."""
+
+    def walk(spec, params):
+        if isinstance(params, dict) and isinstance(spec, dict):
+            if _unstacked_spec(spec) is not None:
+                return unstacked(params)
+            return {name: walk(spec[name], below) for name, below in params.items()}
+        return params
+
+    return walk(_as_spec(model), params)
 
 
 def _stacked_spec(blocks: list[Spec]) -> Spec:

@@ -111,6 +111,11 @@ class GPT2(Model):
         """[..., embed] -> [..., vocab]"""
         return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
 
+    @property
+    def limit(self) -> int:
+        """The most tokens that it can see."""
+        return self.positions
+
     def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):
         """The state before the first token, with room for `places` tokens in each of the rows of shape `lead`."""
         return decoder_cache(self.layers, lead, places, self.heads, self.embed // self.heads, dtype)
