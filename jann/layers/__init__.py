@@ -21,9 +21,11 @@ from jann.layers.decoding import (
     cached_attention,
     causal_attention,
     causal_mask,
+    cross_state,
     decoder_blocks,
     decoder_cache,
     remember,
+    source_mask,
     token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
@@ -53,6 +55,7 @@ __all__ = [
     "conv",
     "conv_spec",
     "conv_transpose",
+    "cross_state",
     "decoder_blocks",
     "decoder_cache",
     "dot_product_attention",
@@ -79,6 +82,7 @@ __all__ = [
     "rotary_frequencies",
     "rotated",
     "small_normal",
+    "source_mask",
     "threshold",
     "token_positions",
     "zeros",

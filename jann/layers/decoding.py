@@ -12,6 +12,7 @@ from jax import lax
 
 from jann.depth import apply_blocks
 from jann.layers.attention import attended, dot_product_attention, with_scores
+from jann.layers.dense import linear
 from jann.trees import Tree, unstacked
 
 
@@ -80,6 +81,30 @@ def decoder_blocks(
         return x, None
     caches = caches if isinstance(caches, list) else unstacked(caches)
     return x, {**state, "blocks": caches, "length": state["length"] + (positions >= 0).sum(-1, dtype=jnp.int32)}
+
+
+def source_mask(places: int, lengths: jax.Array | None) -> jax.Array | None:
+    """lengths[...] of what is attended to -> [..., 1, 1, places], true where it is; None stays None"""
+    if lengths is None:
+        return None
+    lengths = jnp.asarray(lengths)[..., None, None, None]
+    return lax.broadcast_to_rank(jnp.arange(places), lengths.ndim) < lengths
+
+
+def cross_state(state: Tree, blocks: Any, memory: jax.Array, lengths: jax.Array | None, dtype: Any) -> Tree:
+    """A decoder's state with the keys and values by which its blocks see memory[..., source, embed]
+
+    blocks:   their parameters, with "cross_key" and "cross_value"
+    lengths:  [...], how much of the memory is there
+    """
+    blocks = blocks if isinstance(blocks, list) else unstacked(blocks)
+
+    def heads_first(p):
+        return jnp.moveaxis(linear(p, memory), -2, -3).astype(dtype)
+
+    cross = [{name: heads_first(p[f"cross_{name}"]) for name in ("key", "value")} for p in blocks]
+    whole = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
+    return {**state, "cross": cross, "sources": whole if lengths is None else jnp.asarray(lengths, jnp.int32)}
 
 
 def cache_places(state: Tree | None) -> int | None:

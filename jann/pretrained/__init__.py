@@ -1,5 +1,7 @@
 """Weights to and from other libraries: one table a family, read both ways."""
 
 from jann.pretrained import resnet
+from jann.pretrained.hub import PretrainedError, from_pretrained, save_pretrained
+from jann.pretrained.tables import WeightsError
 
-__all__ = ["resnet"]
+__all__ = ["PretrainedError", "WeightsError", "from_pretrained", "resnet", "save_pretrained"]

@@ -20,11 +20,14 @@ from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FAMILIES = {
+    "bert": "bert",
     "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",
     "qwen2": "llama",
     "qwen3": "llama",
+    "t5": "t5",
+    "vit": "vit",
 }
 
 
@@ -150,7 +153,13 @@ def tensors(folder: Path) -> Iterator[tuple[list[str], Callable[[str], np.ndarra
         lost = [name for name, file in where.items() if name not in set(files[file].keys())]
         if lost:
             raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {INDEX} places there")
-        yield list(where), lambda name: np.asarray(files[where[name]].get_tensor(name))
+        names = {_present(name): name for name in where}
+        yield list(names), lambda name: np.asarray(files[where[names[name]]].get_tensor(names[name]))
+
+
+def _present(name: str) -> str:
+    """The name as it is spelt today: the oldest files call a norm's scale gamma and its bias beta."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 # what configurations have in common
@@ -183,6 +192,11 @@ def activation_name(function: Callable) -> str:
     if function not in names:
         raise PretrainedError(f"published configurations have no name for the activation {function}")
     return names[function]
+
+
+def labels_of(config: dict) -> int:
+    """How many classes a head has."""
+    return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
 
 
 def refuse(config: dict, **supported: Any) -> None:

@@ -7,6 +7,7 @@ both agree, or a pattern of einops where axes are merged: "(heads head) embed ->
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -88,16 +89,16 @@ def load(
     place:    place(array, path) -> the leaf, in its dtype and on its devices
     ignored:  a regular expression of their names that have no place in ours
 
-    Raises WeightsError listing the tensors that are missing, unexpected or of another shape, by their names.
+    Raises WeightsError listing the tensors that are missing or of another shape, by their names; warns of those that
+    are not used, as published files often carry another head.
     """
     spec, left = model.spec(), {name for name in names if not re.search(ignored, name)}
     wanted = {path: _sources(table, path, param) for path, param in flatten(spec).items()}
     needed = [name for sources in wanted.values() for name, _ in sources]
-    problems = [f"{name}: missing" for name in needed if name not in left]
-    problems += [f"{name}: unexpected" for name in sorted(left - set(needed))]
-    if problems:
-        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
-        raise WeightsError(f"the tensors do not fit {model}:\n  " + "\n  ".join(problems[:20] + more))
+    if missing := [f"{name}: missing" for name in needed if name not in left]:
+        raise WeightsError(f"the tensors do not fit {model}:\n  " + "\n  ".join(_first(missing)))
+    if unexpected := sorted(left - set(needed)):
+        warnings.warn(f"not used, for {model} has no place for them: {', '.join(_first(unexpected))}", stacklevel=3)
 
     def leaf(path, param):
         depth = len(param.stacked)
@@ -118,6 +119,10 @@ def load(
         return place(whole.reshape(param.shape), path_name(path))
 
     return tree_map_with_path(leaf, spec, is_leaf=is_param)
+
+
+def _first(lines: list[str], most: int = 20) -> list[str]:
+    return lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else [])
 
 
 def unload(table: Table, params: Tree, model: Model) -> dict[str, np.ndarray]:
