@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
-from jann.trees import Tree, flatten, partition, path_name
+from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
 
@@ -200,7 +200,7 @@ def init(spec: Spec, key: jax.Array) -> Tree:
             return param.init(fold(key, path_name(path)), param.shape, jnp.float32)
         depth = len(param.stacked)
         outer, inner = param.shape[:depth], param.shape[depth:]
-        hashes = [zlib.crc32(name.encode()) for name in _block_names(path_name(path), param.stacked, outer)]
+        hashes = [zlib.crc32(name.encode()) for name in block_names(path_name(path), param.stacked, outer)]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(hashes, np.uint32))
         blocks = jax.vmap(lambda k: param.init(k, inner, jnp.float32))(keys)
         return blocks.reshape(param.shape)
@@ -208,7 +208,7 @@ def init(spec: Spec, key: jax.Array) -> Tree:
     return tree_map_with_path(draw, spec, is_leaf=is_param)
 
 
-def _block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
+def block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
     """The paths that the blocks of a stacked parameter would have as a list, so that both forms start the same."""
     for index in itertools.product(*map(range, sizes)):
         parts = path.split("/")
@@ -253,6 +253,19 @@ def in_form_of(spec: Spec, params: Tree) -> Spec:
         given = itertools.chain(params, itertools.repeat(None))
         return [in_form_of(below, part) for below, part in zip(spec, given, strict=False)]
     return spec
+
+
+def listed(model: Model, params: Tree) -> Tree:
+    """params with every stack of equal blocks as a list of them, each with arrays of its own: the form for decoding."""
+
+    def walk(spec, params):
+        if isinstance(params, dict) and isinstance(spec, dict):
+            if _unstacked_spec(spec) is not None:
+                return unstacked(params)
+            return {name: walk(spec[name], below) for name, below in params.items()}
+        return params
+
+    return walk(_as_spec(model), params)
 
 
 def _stacked_spec(blocks: list[Spec]) -> Spec:

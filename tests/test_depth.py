@@ -127,7 +127,7 @@ def test_the_program_does_not_grow_with_depth():
     assert size(24, listed) > 3 * size(4, listed)
 
 
-def test_a_wrong_shape_in_a_block_names_the_parameter(params):
+def test_a_wrong_shape_in_ablock_names_the_parameter(params):
     def wide(x, p):
         return linear(p, jnp.concatenate([x, x], -1)), None
 

@@ -6,6 +6,7 @@ done in float32 at least.
 """
 
 from jann.layers.activations import dropout, exact_gelu, threshold
+from jann.layers.activations import dropout, exact_gelu, quick_gelu, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
 from jann.layers.classes import one_hot
 from jann.layers.convolution import (
@@ -16,6 +17,18 @@ from jann.layers.convolution import (
     global_average_pool,
     global_max_pool,
     max_pool,
+)
+from jann.layers.decoding import (
+    cache_places,
+    cached_attention,
+    causal_attention,
+    causal_mask,
+    cross_state,
+    decoder_blocks,
+    decoder_cache,
+    remember,
+    source_mask,
+    token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
@@ -32,6 +45,7 @@ from jann.layers.norms import (
 )
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.positions import sinusoidal
+from jann.layers.rotary import rotary_frequencies, rotated
 
 __all__ = [
     "attention",
@@ -39,9 +53,16 @@ __all__ = [
     "average_pool",
     "batch_norm",
     "batch_norm_spec",
+    "cache_places",
+    "cached_attention",
+    "causal_attention",
+    "causal_mask",
     "conv",
     "conv_spec",
     "conv_transpose",
+    "cross_state",
+    "decoder_blocks",
+    "decoder_cache",
     "dot_product_attention",
     "dropout",
     "embedding",
@@ -67,13 +88,19 @@ __all__ = [
     "max_pool",
     "one_hot",
     "ones",
+    "quick_gelu",
+    "remember",
     "rms_norm",
     "rms_norm_spec",
     "rnn",
     "rnn_cell",
     "rnn_spec",
     "sinusoidal",
+    "rotary_frequencies",
+    "rotated",
     "small_normal",
+    "source_mask",
     "threshold",
+    "token_positions",
     "zeros",
 ]

@@ -1,9 +1,8 @@
 """Attention over several heads (Vaswani et al. 2017, arXiv:1706.03762)."""
 
-import math
-
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jann.core import Spec
 from jann.depth import observing, tap
@@ -67,6 +66,8 @@ def dot_product_attention(
     mask: jax.Array | None = None,
     causal: bool = False,
     *,
+    bias: jax.Array | None = None,
+    scale: float | None = None,
     rate: float | jax.Array = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -74,17 +75,19 @@ def dot_product_attention(
 
     softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each
     shared by equally many of the query's.
+    softmax(scale query · keys + bias) values, in float32 inside; scale is 1 / sqrt(head) unless given. Keys and values
+    may have fewer heads, each shared by equally many of the query's.
 
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
+    bias:       added to the scores, broadcast like the mask
     rate, key:  dropout of the attention weights; no key, no noise
 
     Observed as "attention": the weights [..., heads, time, places]. They are only formed for that and for dropout;
     otherwise it is `jax.nn.dot_product_attention`, which on a GPU need not store them.
     """
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
-    if mask is not None:
-        mask = _with_scores(mask, (*lead, *scored))
+    mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
     if not (observing() or noisy or exact):
@@ -96,22 +99,50 @@ def dot_product_attention(
     keys, values = (jnp.repeat(part, shared, axis=-2) for part in (keys, values))
     scores = jnp.einsum("...qhd,...khd->...hqk", query, keys, preferred_element_type=wide_dtype(query))
     scores = scores / math.sqrt(query.shape[-1])
+        mask, bias = (None if x is None else x.reshape(-1, *x.shape[-3:]) for x in (mask, bias))
+        bias = None if bias is None else bias.astype(query.dtype)
+        y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
+        return y.reshape(query.shape)
     if causal:
-        past = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-        scores = jnp.where(_with_scores(past, scores.shape), scores, jnp.finfo(scores.dtype).min)
+        past = with_scores(jnp.tril(jnp.ones(scored[1:], bool)), (*lead, *scored))
+        mask = past if mask is None else mask & past
+    heads_first = (jnp.moveaxis(part, -2, -3) for part in (keys, values))
+    return attended(query, *heads_first, mask, bias, scale, rate, key)
+
+
+def attended(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array | None,
+    bias: jax.Array | None,
+    scale: float | None,
+    rate: float | jax.Array = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """query[..., time, heads, head], keys and values[..., shared heads, places, head], by matrix products"""
+    *lead, time, heads, head = query.shape
+    shared, places = keys.shape[-3], keys.shape[-2]
+    # The heads that share keys stand below each other, so that one product serves them.
+    rows = jnp.moveaxis(query, -2, -3).reshape(*lead, shared, heads // shared * time, head)
+    scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
+    scores = scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = tap("attention", jax.nn.softmax(scores))
     weights = dropout(weights, rate, key).astype(values.dtype)
-    return jnp.einsum("...hqk,...khd->...qhd", weights, values)
+    y = weights.reshape(*lead, shared, heads // shared * time, places) @ values
+    return jnp.moveaxis(y.reshape(*lead, heads, time, head), -3, -2)
 
 
-def _with_scores(mask: jax.Array, scores: tuple[int, ...]) -> jax.Array:
-    """The mask with the leading axes of its scores; its heads may stay 1."""
-    mask = jax.lax.broadcast_to_rank(mask, len(scores))
+def with_scores(x: jax.Array, scores: tuple[int, ...]) -> jax.Array:
+    """x with the leading axes of its scores; its heads may stay 1."""
+    x = lax.broadcast_to_rank(x, len(scores))
     try:
-        return jnp.broadcast_to(mask, (*scores[:-3], mask.shape[-3], *scores[-2:]))
+        return jnp.broadcast_to(x, (*scores[:-3], x.shape[-3], *scores[-2:]))
     except ValueError:
         raise ValueError(
-            f"a mask of shape {list(mask.shape)} does not fit scores {list(scores)} [..., heads, time, places]"
+            f"a mask of shape {list(x.shape)} does not fit scores {list(scores)} [..., heads, time, places]"
         ) from None

@@ -1,13 +1,16 @@
 """Architectures, one a file."""
 
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
+from jann.models.bert import BERT, sentence_embedding
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
 from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
+from jann.models.gpt2 import GPT2
 from jann.models.lenet import LeNet
 from jann.models.lstm_forecaster import LSTMForecaster
+from jann.models.llama import Llama
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
@@ -29,6 +32,17 @@ __all__ = [
     "DiT",
     "MLP",
     "VAE",
+from jann.models.t5 import T5
+from jann.models.transformer import Transformer
+from jann.models.vgg import VGG
+from jann.models.vit import ViT
+
+__all__ = [
+    "BERT",
+    "GPT2",
+    "MLP",
+    "T5",
+    "Transformer",
     "VGG",
     "Autoencoder",
     "BatchNorm",
@@ -45,6 +59,7 @@ __all__ = [
     "LSTMForecaster",
     "LeNet",
     "Linear",
+    "Llama",
     "Neuron",
     "Parallel",
     "PatchTST",
@@ -57,6 +72,7 @@ __all__ = [
     "UNet",
     "absolute",
     "TemporalFusionTransformer",
+    "ViT",
     "chain",
     "elbo",
     "elbo_objective",
@@ -74,4 +90,5 @@ __all__ = [
     "resnet50",
     "resnet56",
     "sparsity",
+    "sentence_embedding",
 ]

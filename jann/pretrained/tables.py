@@ -2,19 +2,28 @@
 
 Each row is (their name, our path, axes). In the names `*` stands for a number, and `+` for one that they count from 1
 and we from 0; the first of theirs is the first of ours, and so on. `axes` are those of theirs in our order, None where
-both agree.
+both agree, or a pattern of einops where axes are merged: "(heads head) embed -> embed heads head".
 """
 
+import math
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import einops
 import jax.numpy as jnp
 import numpy as np
+from einops import EinopsError
+from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, in_form_of
 from jann.trees import Tree, flatten, unflatten
+from jann.core import Model, Param, block_names, in_form_of, is_param
+from jann.trees import Tree, flatten, path_name, unflatten
 
-Table = tuple[tuple[str, str, tuple[int, ...] | None], ...]
+Axes = tuple[int, ...] | str | None
+Table = tuple[tuple[str, str, Axes], ...]
 
 
 class WeightsError(ValueError):
@@ -39,7 +48,7 @@ def read(table: Table, tensors: Mapping[str, np.ndarray], model: Model | None = 
             unexpected.append(name)
         else:
             names[path] = name
-            flat[path] = jnp.asarray(tensor if axes is None else np.transpose(tensor, axes))
+            flat[path] = jnp.asarray(in_our_order(tensor, axes))
     missing = []
     if model is not None:
         wanted = flatten(in_form_of(model.spec(), unflatten(flat)))  # equal blocks are a list to them
@@ -62,11 +71,99 @@ def write(table: Table, params: Tree) -> dict[str, np.ndarray]:
         if name is None:
             unknown.append(path)
         else:
-            leaf = np.asarray(leaf)
-            tensors[name] = np.ascontiguousarray(leaf if axes is None else np.transpose(leaf, np.argsort(axes)))
+            tensors[name] = in_their_order(np.asarray(leaf), axes)
     if unknown:
         raise WeightsError("the weight table has no name for " + ", ".join(unknown))
     return tensors
+
+
+def load(
+    table: Table,
+    names: Iterable[str],
+    tensor: Callable[[str], np.ndarray],
+    model: Model,
+    place: Callable[[np.ndarray, str], Any],
+    ignored: str = "(?!)",
+) -> Tree:
+    """Their tensors -> our parameters as the model declares them, one leaf at a time; stacked blocks are gathered.
+
+    names:    of all their tensors; tensor(name) reads one
+    place:    place(array, path) -> the leaf, in its dtype and on its devices
+    ignored:  a regular expression of their names that have no place in ours
+
+    Raises WeightsError listing the tensors that are missing or of another shape, by their names; warns of those that
+    are not used, as published files often carry another head.
+    """
+    spec, left = model.spec(), {name for name in names if not re.search(ignored, name)}
+    wanted = {path: _sources(table, path, param) for path, param in flatten(spec).items()}
+    needed = [name for sources in wanted.values() for name, _ in sources]
+    if missing := [f"{name}: missing" for name in needed if name not in left]:
+        raise WeightsError(f"the tensors do not fit {model}:\n  " + "\n  ".join(_first(missing)))
+    if unexpected := sorted(left - set(needed)):
+        warnings.warn(f"not used, for {model} has no place for them: {', '.join(_first(unexpected))}", stacklevel=3)
+
+    def leaf(path, param):
+        depth = len(param.stacked)
+        whole = None
+        for i, (name, axes) in enumerate(wanted[path_name(path)]):
+            try:
+                part = in_our_order(tensor(name), axes, param.shape[depth:])
+            except (EinopsError, ValueError) as error:
+                raise WeightsError(f"{name} does not fit {model}: {error}") from None
+            if part.shape != param.shape[depth:]:
+                raise WeightsError(f"{name}: got {list(part.shape)}, wanted {list(param.shape[depth:])} for {model}")
+            if not depth:
+                whole = part
+                break
+            if whole is None:
+                whole = np.empty((math.prod(param.shape[:depth]), *part.shape), part.dtype)
+            whole[i] = part
+        return place(whole.reshape(param.shape), path_name(path))
+
+    return tree_map_with_path(leaf, spec, is_leaf=is_param)
+
+
+def _first(lines: list[str], most: int = 20) -> list[str]:
+    return lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else [])
+
+
+def unload(table: Table, params: Tree, model: Model) -> dict[str, np.ndarray]:
+    """Our parameters -> their tensors by name; the inverse of `load`. Blocks may be stacked or listed."""
+    tensors = {}
+    leaves = flatten(params)
+    for path, param in flatten(in_form_of(model.spec(), params)).items():
+        sources = _sources(table, path, param)
+        whole = np.asarray(leaves[path])
+        for (name, axes), part in zip(sources, whole.reshape(-1, *whole.shape[len(param.stacked) :]), strict=True):
+            tensors[name] = in_their_order(part, axes)
+    return tensors
+
+
+def _sources(table: Table, path: str, param: Param) -> list[tuple[str, Axes]]:
+    """Their (name, axes) for each block of a parameter, in order; for one that isn't stacked, of the parameter."""
+    paths = block_names(path, param.stacked, param.shape[: len(param.stacked)]) if param.stacked else [path]
+    sources = [_their_name(table, path) for path in paths]
+    if sources[0][0] is None:
+        raise WeightsError(f"the weight table has no name for {path}")
+    return sources
+
+
+def in_our_order(tensor: np.ndarray, axes: Axes, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Their tensor with our axes; `shape` is ours, where axes are to be taken apart."""
+    if isinstance(axes, str):
+        sizes = zip(axes.partition("->")[2].split(), shape, strict=True)
+        return einops.rearrange(tensor, axes, **{name: size for name, size in sizes if name != "1"})
+    return tensor if axes is None else np.transpose(tensor, axes)
+
+
+def in_their_order(leaf: np.ndarray, axes: Axes) -> np.ndarray:
+    """The inverse of `in_our_order`."""
+    if isinstance(axes, str):
+        theirs, _, ours = axes.partition("->")
+        leaf = einops.rearrange(leaf, f"{ours} -> {theirs}")
+    elif axes is not None:
+        leaf = np.transpose(leaf, np.argsort(axes))
+    return np.ascontiguousarray(leaf)
 
 
 def _their_name(table, path):

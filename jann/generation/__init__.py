@@ -1,0 +1,21 @@
+"""Making sequences with a model: sampling, beam search, speculation. Knows of a model what it is asked to do here.
+
+A decoder has `features(params, tokens, lengths=, state=) -> (x, state)`, `logits(params, x)` and `cache(lead, places)`;
+an encoder-decoder has `begin(params, inputs, lengths, places) -> (first tokens, state)` in place of `cache`.
+"""
+
+from jann.generation.beams import beam_search
+from jann.generation.choice import no_repeated_ngrams, repetition_penalised, warped
+from jann.generation.decoding import Generated, generate, stream
+from jann.generation.speculation import speculate
+
+__all__ = [
+    "Generated",
+    "beam_search",
+    "generate",
+    "no_repeated_ngrams",
+    "repetition_penalised",
+    "speculate",
+    "stream",
+    "warped",
+]

@@ -1,0 +1,133 @@
+"""Beam search: the likeliest whole sequences, rather than the likeliest next token."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Model, listed
+from jann.generation.choice import LOWEST
+from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, first, packed, processed, step
+from jann.trees import Tree
+
+
+def beam_search(
+    model: Model,
+    params: Tree,
+    prompts: Prompts,
+    new: int,
+    *,
+    beams: int = 4,
+    results: int = 1,
+    length_penalty: float = 1.0,
+    stop: Sequence[int] = (),
+    early: bool = False,
+    repetition_penalty: float | None = None,
+    no_repeat: int | None = None,
+    pad: int = 0,
+    dtype: Any = jnp.float32,
+) -> tuple[Generated, jax.Array]:
+    """The best `results` sequences of up to `new` tokens after each prompt, best first: -> (made, scores)
+
+    Rows are those of one prompt after another, `results` each. scores[rows]: the sum of a sequence's log-probabilities
+    divided by its length ** length_penalty.
+
+    beams:  sequences that are followed at once for each prompt
+    early:  end a prompt as soon as it has `beams` finished sequences; else when no open one can still become better
+            than the worst of them, judged at its present length
+
+    prompts, stop, repetition_penalty, no_repeat, pad, dtype: as in `generate`, whose errors these raise too. The rules
+    are those of transformers' `generate`, so that published models give the same sequences.
+    """
+    if new < 1 or beams < 1 or not 1 <= results <= beams:
+        raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
+    checked_options({}, None, repetition_penalty, no_repeat)
+    tokens, lengths = packed(prompts, model.vocab)
+    room = checked_room(model, tokens, lengths, new)
+    return _searched(
+        model, listed(model, params), tokens, lengths, length_penalty, repetition_penalty, new=new, room=room,
+        beams=beams, results=results, stop=tuple(stop), early=early, no_repeat=no_repeat, pad=pad,
+        dtype=jnp.dtype(dtype),
+    )  # fmt: skip
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("model", "new", "room", "beams", "results", "stop", "early", "no_repeat", "pad", "dtype"),
+)
+def _searched(
+    model, params, tokens, lengths, length_penalty, penalty,
+    *, new, room, beams, results, stop, early, no_repeat, pad, dtype,
+):  # fmt: skip
+    prompts = tokens.shape[0]
+    logits, state, seen, seen_lengths = first(model, params, tokens, lengths, new, room, dtype)
+
+    def repeated(x):
+        return jnp.repeat(x, beams, axis=0)
+
+    logits, state, seen, seen_lengths = jax.tree.map(repeated, (logits, state, seen, seen_lengths))
+    begin = seen_lengths
+    vocab = logits.shape[-1]
+    # All beams of a prompt are the same at first, so only the first counts.
+    running = jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, LOWEST)[None, :], (prompts, 1))
+    finished = {
+        "seen": jnp.zeros((prompts, beams, seen.shape[1]), jnp.int32),
+        "lengths": jnp.zeros((prompts, beams), jnp.int32),
+        "scores": jnp.full((prompts, beams), LOWEST),
+        "done": jnp.zeros((prompts, beams), bool),
+    }
+    several = beams * max(2, 1 + len(stop))
+
+    def going(carry):
+        i, running, finished, hopeful, ended, _ = carry
+        full = early & finished["done"].all()
+        return (i < new) & hopeful.any() & ~full & ~ended
+
+    def one(carry):
+        i, running, finished, hopeful, _, (logits, state, seen, seen_lengths) = carry
+        scores = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        scores = processed(scores, seen, seen_lengths, penalty, no_repeat)
+        total = (running[:, :, None] + scores.reshape(prompts, beams, vocab)).reshape(prompts, -1)
+        best, which = jax.lax.top_k(total, min(several, beams * vocab))
+        parent, token = which // vocab, (which % vocab).astype(jnp.int32)
+        rows = (jnp.arange(prompts)[:, None] * beams + parent).reshape(-1)
+        at = seen_lengths[rows].reshape(parent.shape)
+        put = jax.vmap(lambda row, at, token: row.at[at].set(token))
+        longer = put(seen[rows], at.reshape(-1), token.reshape(-1)).reshape(*parent.shape, -1)
+        ends = jnp.isin(token, jnp.array(stop, jnp.int32)) | (i + 1 == new)
+
+        # The open beams: the best that do not end.
+        running, chosen = jax.lax.top_k(jnp.where(ends, LOWEST, best), beams)
+        rows = jnp.take_along_axis(rows.reshape(parent.shape), chosen, 1).reshape(-1)
+        following = jnp.take_along_axis(token, chosen, 1).reshape(-1)
+
+        # The finished ones: of the best `beams` candidates those that end, if they can still be among the best.
+        allowed = ends & (jnp.arange(best.shape[1]) < beams)[None, :] & hopeful[:, None]
+        allowed = allowed & ~(early & finished["done"].all(1, keepdims=True))
+        scored = jnp.where(allowed, best / (i + 1.0) ** length_penalty, LOWEST)
+        candidates = {"seen": longer, "lengths": at + 1, "scores": scored, "done": allowed}
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), finished, candidates)
+        _, kept = jax.lax.top_k(both["scores"], beams)
+        finished = jax.tree.map(
+            lambda x: jnp.take_along_axis(x, kept.reshape(*kept.shape, *(1,) * (x.ndim - 2)), 1), both
+        )
+
+        seen = put(seen[rows], seen_lengths[rows], following)
+        state = jax.tree.map(lambda x: x[rows], state)
+        logits, state = step(model, params, following[:, None], jnp.ones(len(rows), jnp.int32), state)
+        possible = running[:, 0] / (i + 1.0) ** length_penalty
+        worst = jnp.where(finished["done"], finished["scores"], LOWEST).min(1)
+        hopeful = hopeful & (possible > worst)
+        return i + 1, running, finished, hopeful, ends.all(), (logits, state, seen, seen_lengths[rows] + 1)
+
+    start = (0, running, finished, jnp.ones(prompts, bool), jnp.zeros((), bool), (logits, state, seen, seen_lengths))
+    finished = jax.lax.while_loop(going, one, start)[2]
+    best = jax.tree.map(lambda x: x[:, :results].reshape(-1, *x.shape[2:]), finished)
+    begin = begin.reshape(prompts, beams)[:, :results].reshape(-1)
+    count = best["lengths"] - begin
+    places = jnp.arange(new)[None, :]
+    made = jnp.take_along_axis(best["seen"], jnp.minimum(begin[:, None] + places, seen.shape[1] - 1), 1)
+    made = jnp.where(places < count[:, None], made, pad)
+    return Generated(made, count, None), best["scores"]

@@ -1,0 +1,242 @@
+"""Token after token, from many prompts at once, as one compiled program."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jann.core import Model, listed
+from jann.generation.choice import choose, no_repeated_ngrams, repetition_penalised
+from jann.trees import Tree
+
+Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
+
+
+class Generated(NamedTuple):
+    """What was made for each prompt.
+
+    tokens:            int32[rows, new], after a row's end filled with `pad`
+    lengths:           int32[rows], how many of them were made, a stop token among them
+    log_probabilities: float32[rows, new], of each under the model, before anything changed its logits; 0 after the end
+    """
+
+    tokens: jax.Array
+    lengths: jax.Array
+    log_probabilities: jax.Array
+
+
+def generate(
+    model: Model,
+    params: Tree,
+    prompts: Prompts,
+    new: int,
+    *,
+    key: jax.Array | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    no_repeat: int | None = None,
+    stop: Sequence[int] = (),
+    pad: int = 0,
+    samples: int = 1,
+    dtype: Any = jnp.float32,
+) -> Generated:
+    """Up to `new` tokens after each prompt: the likeliest each time, or sampled if there is a key.
+
+    prompts:   lists of token ids of any lengths, or an array [rows, time]; for an encoder-decoder, its inputs
+    key:       for sampling; a row's draws depend on the key and the row's number alone
+    temperature, top_k, top_p, min_p:  see `warped`; they need a key
+    repetition_penalty, no_repeat:     see `repetition_penalised`, and `no_repeated_ngrams` of that size
+    stop:      token ids that end a row
+    samples:   so many rows for each prompt, one after another
+    dtype:     of the cache
+
+    The rows of a batch do not influence each other: prompts of different lengths give what each gives alone. Compiles
+    once for each shape of prompts (padded to a multiple of 16) and choice of options; numbers may change freely.
+
+    Raises ValueError for an empty prompt, a token id that the model does not have, more tokens than it has positions
+    for, and options that contradict each other.
+    """
+    if new < 1:
+        raise ValueError(f"new={new}: generate makes at least one token")
+    if samples < 1 or (samples > 1 and key is None):
+        raise ValueError(f"samples={samples}: several of a prompt differ only by sampling, which needs a key")
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    checked_options(sampling, key, repetition_penalty, no_repeat)
+    tokens, lengths = packed(prompts, model.vocab)
+    room = checked_room(model, tokens, lengths, new)
+    tokens, lengths = np.repeat(tokens, samples, 0), np.repeat(lengths, samples, 0)
+    numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
+    return _generated(
+        model, listed(model, params), tokens, lengths, key, numbers, repetition_penalty,
+        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
+    )  # fmt: skip
+
+
+def stream(
+    model: Model, params: Tree, prompt: Sequence[int], new: int, *, stop: Sequence[int] = (), **options: Any
+) -> Iterator[int]:
+    """The tokens after one prompt as they are made; `options` are those of `generate`, of which it is the same."""
+    key = options.pop("key", None)
+    sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
+    penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
+    if options:
+        raise TypeError(f"stream has no option {', '.join(options)}")
+    checked_options(sampling, key, penalty, no_repeat)
+    params = listed(model, params)
+    tokens, lengths = packed([prompt], model.vocab)
+    room = checked_room(model, tokens, lengths, new)
+    logits, state, seen, seen_lengths = _begun(
+        model, params, tokens, lengths, new=new, room=room, dtype=jnp.dtype("float32")
+    )
+    top_k = sampling.pop("top_k")
+    for _ in range(new):
+        token, _, logits, state, seen, seen_lengths = _advanced(
+            model, params, logits, state, seen, seen_lengths, key, sampling, penalty, top_k=top_k, no_repeat=no_repeat
+        )
+        yield int(token[0])
+        if int(token[0]) in stop:
+            return
+
+
+@functools.partial(jax.jit, static_argnames=("model", "new", "room", "top_k", "no_repeat", "stop", "pad", "dtype"))
+def _generated(
+    model, params, tokens, lengths, key, numbers, penalty, *, new, room, top_k, no_repeat, stop, pad, dtype
+) -> Generated:
+    rows = tokens.shape[0]
+    begun = first(model, params, tokens, lengths, new, room, dtype)
+    made = jnp.full((rows, new), pad, jnp.int32)
+    scores = jnp.zeros((rows, new), jnp.float32)
+
+    def unfinished(carry):
+        i, done = carry[0], carry[1]
+        return (i < new) & ~done.all()
+
+    def one(carry):
+        i, done, count, made, scores, (logits, state, seen, seen_lengths) = carry
+        token, score, seen, seen_lengths = chosen(
+            logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, ~done
+        )
+        made = made.at[:, i].set(jnp.where(done, pad, token))
+        scores = scores.at[:, i].set(jnp.where(done, 0.0, score))
+        count = count + ~done
+        done = done | jnp.isin(token, jnp.array(stop, jnp.int32))
+        logits, state = step(model, params, token[:, None], (~done).astype(jnp.int32), state)
+        return i + 1, done, count, made, scores, (logits, state, seen, seen_lengths)
+
+    nothing = jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32)
+    _, _, count, made, scores, _ = jax.lax.while_loop(unfinished, one, (0, *nothing, made, scores, begun))
+    return Generated(made, count, scores)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "new", "room", "dtype"))
+def _begun(model, params, tokens, lengths, *, new, room, dtype):
+    return first(model, params, tokens, lengths, new, room, dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "top_k", "no_repeat"), donate_argnames=("state", "seen"))
+def _advanced(model, params, logits, state, seen, seen_lengths, key, numbers, penalty, *, top_k, no_repeat):
+    awake = jnp.ones(logits.shape[0], bool)
+    token, score, seen, seen_lengths = chosen(
+        logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, awake
+    )
+    logits, state = step(model, params, token[:, None], awake.astype(jnp.int32), state)
+    return token, score, logits, state, seen, seen_lengths
+
+
+def first(model: Model, params: Tree, tokens: jax.Array, lengths: jax.Array, new: int, room: int, dtype: Any):
+    """Prompts read: -> (logits[rows, vocab] of the next token, state, all tokens so far, how many)"""
+    if hasattr(model, "begin"):
+        tokens, state = model.begin(params, tokens, lengths, room, dtype)
+        lengths = jnp.full(tokens.shape[0], tokens.shape[1], jnp.int32)
+    else:
+        state = model.cache(tokens.shape[:1], room, dtype)
+    logits, state = step(model, params, tokens, lengths, state)
+    return logits, state, jnp.pad(tokens, ((0, 0), (0, new))), jnp.asarray(lengths, jnp.int32)
+
+
+def step(model: Model, params: Tree, tokens: jax.Array, lengths: jax.Array, state: Tree):
+    """tokens[rows, time], of which lengths[rows] are there -> (logits[rows, vocab] after the last of them, state)"""
+    x, state = model.features(params, tokens, lengths=lengths, state=state)
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]
+    return model.logits(params, jnp.take_along_axis(x, last, axis=1)[:, 0]), state
+
+
+def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, awake):
+    """The next token of each row, its log-probability, and the tokens so far with it (in rows that are awake)."""
+    score = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    logits = processed(logits, seen, lengths, penalty, no_repeat)
+    keys = None
+    if key is not None:
+        rows = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(lengths)))
+        keys = jax.vmap(jax.random.fold_in)(rows, lengths)
+    token = choose(logits, keys, top_k=top_k, **numbers)
+    put = jax.vmap(lambda row, at, token: row.at[at].set(token, mode="drop"))
+    seen = put(seen, jnp.where(awake, lengths, seen.shape[1]), token)
+    return token, jnp.take_along_axis(score, token[:, None], 1)[:, 0], seen, lengths + awake
+
+
+def processed(logits, seen, lengths, penalty, no_repeat):
+    """logits[rows, vocab] after what depends on the tokens so far"""
+    if penalty is not None:
+        logits = repetition_penalised(logits, seen, lengths, penalty)
+    if no_repeat is not None:
+        logits = no_repeated_ngrams(logits, seen, lengths, no_repeat)
+    return logits
+
+
+def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of ids -> (tokens[rows, time], lengths[rows]), filled with zeros to a multiple, so that few shapes compile.
+
+    Raises ValueError naming the prompt that is empty, or has an id that is not in 0 .. vocab - 1.
+    """
+    rows = [np.asarray(prompt, np.int64).reshape(-1) for prompt in prompts]
+    if not rows:
+        raise ValueError("there is no prompt: give a list of lists of token ids")
+    for i, row in enumerate(rows):
+        if not len(row):
+            raise ValueError(f"prompt {i} is empty: begin with at least one token, such as the start token")
+        if row.min() < 0 or row.max() >= vocab:
+            wrong = row.min() if row.min() < 0 else row.max()
+            raise ValueError(f"prompt {i} has token {wrong}: ids are 0 .. {vocab - 1}")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    tokens = np.zeros((len(rows), -(-lengths.max() // multiple) * multiple), np.int32)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+    return tokens, lengths
+
+
+def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
+    """How many tokens the cache is made for. Raises ValueError where the model has fewer positions."""
+    if hasattr(model, "begin"):
+        return new + 1
+    limit = getattr(model, "limit", None)
+    if limit is not None and lengths.max() + new > limit:
+        raise ValueError(
+            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions: "
+            f"shorten the prompt or ask for fewer"
+        )
+    room = tokens.shape[1] + new
+    return room if limit is None else min(room, limit)
+
+
+def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: int | None) -> None:
+    """Raises ValueError for options that make no sense, or that need a key."""
+    given = [name for name, value in sampling.items() if value is not None]
+    if given and key is None:
+        raise ValueError(f"{', '.join(given)}: sampling needs a key; without one the likeliest token is taken")
+    limits = {"temperature": (0, np.inf), "top_k": (0, np.inf), "top_p": (0, 1), "min_p": (0, 1)}
+    for name in given:
+        low, high = limits[name]
+        if not low < sampling[name] <= high:
+            most = f" and at most {high}" if high == 1 else ""
+            raise ValueError(f"{name}={sampling[name]} must be above {low}{most}")
+    if penalty is not None and not penalty > 0:
+        raise ValueError(f"repetition_penalty={penalty} must be above 0; 1 changes nothing")
+    if no_repeat is not None and no_repeat < 1:
+        raise ValueError(f"no_repeat={no_repeat} is the size of an n-gram: at least 1")

@@ -1,0 +1,142 @@
+"""Speculative decoding (Leviathan et al. 2022, arXiv:2211.17192): a small model guesses, the large one checks."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Model, listed
+from jann.generation.choice import warped
+from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed
+from jann.trees import Tree
+
+
+def speculate(
+    model: Model,
+    params: Tree,
+    draft: Model,
+    draft_params: Tree,
+    prompts: Prompts,
+    new: int,
+    *,
+    guesses: int = 4,
+    key: jax.Array | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    stop: Sequence[int] = (),
+    pad: int = 0,
+    dtype: Any = jnp.float32,
+) -> tuple[Generated, jax.Array]:
+    """What `generate` makes, in fewer passes of the model: -> (made, passes)
+
+    The draft guesses `guesses` tokens one by one; the model looks at all of them in one pass, and keeps each with the
+    probability that makes the result distributed exactly as without a draft (without a key: the same tokens). `passes`
+    says how often the model ran; close to new / (guesses + 1) if the draft is good.
+
+    Options are those of `generate`; decoders only. Raises ValueError where the vocabularies differ.
+    """
+    if draft.vocab != model.vocab:
+        raise ValueError(f"the draft has {draft.vocab} tokens and the model {model.vocab}: they must share them")
+    if new < 1 or guesses < 1:
+        raise ValueError(f"new={new}, guesses={guesses}: both must be at least 1")
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    checked_options(sampling, key, None, None)
+    tokens, lengths = packed(prompts, model.vocab)
+    room = min(checked_room(each, tokens, lengths, new + guesses + 1) for each in (model, draft))
+    numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
+    return _speculated(
+        (model, draft), (listed(model, params), listed(draft, draft_params)), tokens, lengths, key, numbers,
+        new=new, room=room, guesses=guesses, top_k=top_k, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
+    )  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames=("models", "new", "room", "guesses", "top_k", "stop", "pad", "dtype"))
+def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, guesses, top_k, stop, pad, dtype):
+    (model, draft), (params, draft_params) = models, params
+    rows = tokens.shape[0]
+    states = [each.cache((rows,), room, dtype) for each in models]
+
+    def probabilities(logits):
+        """[..., vocab]: what is sampled from; without a key, all on the likeliest token"""
+        if key is None:
+            return jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+        return jax.nn.softmax(warped(logits, top_k=top_k, **numbers))
+
+    def drawn(weights, keys):
+        logits = jnp.log(jnp.maximum(weights, 1e-30))
+        return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+    def keys_at(i, name):
+        base = jax.random.key(0) if key is None else key
+        at = jax.random.fold_in(jax.random.fold_in(base, i), name)
+        return jax.vmap(jax.random.fold_in, (None, 0))(at, jnp.arange(rows))
+
+    def advance(each, params, tokens, lengths, state):
+        x, state = each.features(params, tokens, lengths=lengths, state=state)
+        return x, state
+
+    # All of a prompt but its last token is read; the last one begins the first round.
+    known = jnp.asarray(lengths, jnp.int32) - 1
+    last = jnp.take_along_axis(jnp.asarray(tokens), known[:, None], 1)[:, 0]
+    states = [
+        advance(each, p, tokens, known, state)[1]
+        for each, p, state in zip(models, (params, draft_params), states, strict=True)
+    ]
+    made = jnp.full((rows, new + guesses + 1), pad, jnp.int32)
+
+    def one(carry):
+        i, last, count, done, made, state, draft_state = carry
+        awake = (~done).astype(jnp.int32)
+        begin = state["length"]
+
+        def guess(carry, j):
+            token, draft_state = carry
+            x, draft_state = advance(draft, draft_params, token[:, None], awake, draft_state)
+            weights = probabilities(draft.logits(draft_params, x)[:, 0])
+            token = drawn(weights, keys_at(i, 2 * j))
+            return (token, draft_state), (token, weights)
+
+        (ending, draft_state), (guessed, expected) = jax.lax.scan(guess, (last, draft_state), jnp.arange(guesses))
+        guessed, expected = guessed.T, jnp.moveaxis(expected, 0, 1)
+        # The draft reads its last guess too, for the next round may need it.
+        _, draft_state = advance(draft, draft_params, ending[:, None], awake, draft_state)
+        shown = jnp.concatenate([last[:, None], guessed], 1)
+        x, state = advance(model, params, shown, awake * (guesses + 1), state)
+        wanted = probabilities(model.logits(params, x))  # [rows, guesses + 1, vocab]
+
+        each = guessed[:, :, None]
+        ratio = jnp.take_along_axis(wanted[:, :-1], each, 2) / jnp.take_along_axis(expected, each, 2)
+        chance = jax.vmap(lambda key: jax.random.uniform(key, (guesses,)))(keys_at(i, 2 * guesses + 1))
+        accepted = jnp.cumprod(chance < ratio[:, :, 0], axis=1).sum(1)  # how many of the first guesses stand
+        # Where one was refused, the difference of the two is drawn from; after the last guess, the model's own.
+        none = jnp.zeros_like(wanted[:, :1])
+        rest = jnp.maximum(wanted - jnp.concatenate([expected, none], 1), 0)
+        rest = jnp.take_along_axis(rest, accepted[:, None, None], 1)[:, 0]
+        own = jnp.take_along_axis(wanted, accepted[:, None, None], 1)[:, 0]
+        rest = jnp.where(rest.sum(-1, keepdims=True) > 0, rest, own)
+        corrected = drawn(rest / rest.sum(-1, keepdims=True), keys_at(i, 2 * guesses + 3))
+
+        places = jnp.arange(guesses + 1)[None, :]
+        found = jnp.where(places < accepted[:, None], jnp.pad(guessed, ((0, 0), (0, 1))), corrected[:, None])
+        found = jnp.where(places <= accepted[:, None], found, pad)
+        stops = jnp.isin(found, jnp.array(stop, jnp.int32)) & (places <= accepted[:, None])
+        fresh = jnp.where(stops.any(1), stops.argmax(1) + 1, accepted + 1) * awake
+        fresh = jnp.minimum(fresh, new - count)
+        kept = places < fresh[:, None]
+        put = jax.vmap(lambda row, at, values: row.at[at].set(values, mode="drop"))
+        made = put(made, jnp.where(kept, count[:, None] + places, made.shape[1]), found)
+        count = count + fresh
+        done = done | stops.any(1) | (count >= new)
+        last = jnp.where(awake == 1, corrected, last)
+        # Both caches hold guesses that did not stand; what comes next lies over them.
+        length = begin + awake * (accepted + 1)
+        state, draft_state = {**state, "length": length}, {**draft_state, "length": length}
+        return i + 1, last, count, done, made, state, draft_state
+
+    start = (0, last, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool), made, *states)
+    passes, _, count, _, made, _, _ = jax.lax.while_loop(lambda carry: ~carry[3].all(), one, start)
+    return Generated(made[:, :new], count, None), passes

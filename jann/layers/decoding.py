@@ -1,0 +1,159 @@
+"""What decoders share: where tokens stand, what they may see, and a cache so that each is computed once.
+
+A decoder's state is {"blocks": [a cache a block], "length": int32[...] tokens seen in each row}.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jann.depth import apply_blocks
+from jann.layers.attention import attended, dot_product_attention, with_scores
+from jann.layers.dense import linear
+from jann.trees import Tree, unstacked
+
+
+def token_positions(
+    tokens: jax.Array, lengths: jax.Array | None = None, positions: jax.Array | None = None, start: Any = None
+) -> jax.Array:
+    """tokens[..., time] -> their positions[..., time], int32, with -1 for padding
+
+    lengths:    [...], how many tokens of each row are there; the rest is padding
+    positions:  [..., time], given where they are not 0, 1, 2, ...: packed documents, padding on the left (-1)
+    start:      [...], the tokens that came before (in a cache)
+    """
+    time = lax.broadcast_to_rank(jnp.arange(tokens.shape[-1], dtype=jnp.int32), tokens.ndim)
+    if positions is None:
+        positions = time if start is None else time + start[..., None]
+    positions = jnp.broadcast_to(positions, tokens.shape)
+    return positions if lengths is None else jnp.where(time < jnp.asarray(lengths)[..., None], positions, -1)
+
+
+def causal_mask(
+    positions: jax.Array, places: int | None = None, documents: jax.Array | None = None, window: int = 0
+) -> jax.Array:
+    """positions[..., time] -> [..., 1, time, places], true where attention is allowed; position -1 is padding
+
+    places:     of a cache, where the token of position t lies at place t; None: the tokens attend to each other, in
+                the order in which they stand
+    documents:  [..., time], without a cache: tokens see only those of the same number (several packed in a row)
+    window:     a token sees so many positions, itself among them; 0 is all
+    """
+    here = positions[..., :, None]
+    if places is not None:
+        there = jnp.arange(places).reshape((1,) * positions.ndim + (places,))
+        allowed = there <= jnp.maximum(here, 0)
+    else:
+        there = positions[..., None, :]
+        past = jnp.tril(jnp.ones((positions.shape[-1],) * 2, bool))
+        allowed = lax.broadcast_to_rank(past, positions.ndim + 1) & (there >= 0)
+        if documents is not None:
+            allowed = allowed & (documents[..., :, None] == documents[..., None, :])
+        itself = lax.broadcast_to_rank(jnp.eye(positions.shape[-1], dtype=bool), positions.ndim + 1)
+        allowed = allowed | itself  # also for padding, so that no row is empty
+    if isinstance(window, jax.Array) or window:
+        allowed = allowed & ((here - there < window) | (window == 0))
+    return allowed[..., None, :, :]
+
+
+def decoder_cache(
+    layers: int, lead: tuple[int, ...], places: int, heads: int, head: int, dtype: Any = jnp.float32
+) -> Tree:
+    """A decoder's state before the first token, with room for `places` tokens in each of the rows of shape `lead`.
+
+    Each block's cache is {"key", "value"}, zeros [*lead, heads, places, head]; place t is for the token of position t.
+    """
+    blocks = [
+        {name: jnp.zeros((*lead, heads, places, head), dtype) for name in ("key", "value")} for _ in range(layers)
+    ]
+    return {"blocks": blocks, "length": jnp.zeros(lead, jnp.int32)}
+
+
+def decoder_blocks(
+    block: Callable, x: Any, blocks: Any, positions: jax.Array, state: Tree | None, *slots: Any
+) -> tuple[Any, Tree | None]:
+    """x through every block, `block(x, p, cache, *slot) -> (x, cache)`: -> (x, the state with the tokens of x)"""
+    x, caches = apply_blocks(block, x, blocks, None if state is None else state["blocks"], *slots)
+    if state is None:
+        return x, None
+    caches = caches if isinstance(caches, list) else unstacked(caches)
+    return x, {**state, "blocks": caches, "length": state["length"] + (positions >= 0).sum(-1, dtype=jnp.int32)}
+
+
+def source_mask(places: int, lengths: jax.Array | None) -> jax.Array | None:
+    """lengths[...] of what is attended to -> [..., 1, 1, places], true where it is; None stays None"""
+    if lengths is None:
+        return None
+    lengths = jnp.asarray(lengths)[..., None, None, None]
+    return lax.broadcast_to_rank(jnp.arange(places), lengths.ndim) < lengths
+
+
+def cross_state(state: Tree, blocks: Any, memory: jax.Array, lengths: jax.Array | None, dtype: Any) -> Tree:
+    """A decoder's state with the keys and values by which its blocks see memory[..., source, embed]
+
+    blocks:   their parameters, with "cross_key" and "cross_value"
+    lengths:  [...], how much of the memory is there
+    """
+    blocks = blocks if isinstance(blocks, list) else unstacked(blocks)
+
+    def heads_first(p):
+        return jnp.moveaxis(linear(p, memory), -2, -3).astype(dtype)
+
+    cross = [{name: heads_first(p[f"cross_{name}"]) for name in ("key", "value")} for p in blocks]
+    whole = jnp.full(memory.shape[:-2], memory.shape[-2], jnp.int32)
+    return {**state, "cross": cross, "sources": whole if lengths is None else jnp.asarray(lengths, jnp.int32)}
+
+
+def cache_places(state: Tree | None) -> int | None:
+    """How many tokens the state has room for; None without one."""
+    return None if state is None else state["blocks"][0]["key"].shape[-2]
+
+
+def causal_attention(
+    query: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array | None,
+    cache: Tree | None = None,
+    **options: Any,
+) -> tuple[jax.Array, Tree | None]:
+    """What a decoder's block does: -> (attention[..., time, heads, head], the cache with these tokens, if there is one)
+
+    mask:     of `causal_mask`; None, without a cache, where order is all that matters
+    options:  of `dot_product_attention`
+    """
+    if cache is None:
+        return dot_product_attention(query, keys, values, mask, causal=mask is None, **options), None
+    cache = remember(cache, keys, values, positions)
+    options = {name: options[name] for name in ("bias", "scale") if name in options}
+    return cached_attention(query, cache, mask, **options), cache
+
+
+def cached_attention(
+    query: jax.Array, cache: Tree, mask: jax.Array, bias: jax.Array | None = None, scale: float | None = None
+) -> jax.Array:
+    """query[..., time, heads, head] attends to what the cache holds, as in `dot_product_attention`"""
+    scores = (*query.shape[:-3], query.shape[-2], query.shape[-3], cache["key"].shape[-2])
+    bias = None if bias is None else with_scores(bias, scores)
+    dtype = query.dtype
+    keys, values = cache["key"].astype(dtype), cache["value"].astype(dtype)
+    return attended(query, keys, values, with_scores(mask, scores), bias, scale)
+
+
+def remember(cache: Tree, keys: jax.Array, values: jax.Array, positions: jax.Array) -> Tree:
+    """The cache with keys and values[..., time, heads, head] at positions[..., time]; position -1 is not kept."""
+    lead, places = cache["key"].shape[:-3], cache["key"].shape[-2]
+    positions = jnp.broadcast_to(positions, (*lead, positions.shape[-1])).reshape(-1, positions.shape[-1])
+    positions = jnp.where(positions < 0, places, positions)  # which "drop" drops
+
+    def kept(old, new):
+        flat = old.reshape(-1, *old.shape[-3:])
+        new = jnp.moveaxis(new, -2, -3).reshape(-1, *flat.shape[1:2], new.shape[-3], new.shape[-1]).astype(old.dtype)
+        put = jax.vmap(lambda row, at, values: row.at[:, at].set(values, mode="drop"))
+        return put(flat, positions, new).reshape(old.shape)
+
+    return {"key": kept(cache["key"], keys), "value": kept(cache["value"], values)}

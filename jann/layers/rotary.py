@@ -1,0 +1,76 @@
+"""Rotary positions (Su et al. 2021, arXiv:2104.09864) and the ways in which published models stretch them."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jann.layers.dtypes import wide_dtype
+
+SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn")
+
+
+def rotary_frequencies(
+    head: int, base: float = 10_000.0, scaling: tuple = (), positions: jax.Array | None = None
+) -> tuple[Any, float]:
+    """-> (frequencies[head / 2] in radians a position, a factor for the rotated values)
+
+    scaling:    (("type", name), (option, value), ...) with the options of the published configurations: "linear"
+                (factor), "dynamic" (factor, original), "llama3" (factor, low_freq_factor, high_freq_factor, original),
+                "yarn" (factor, original, beta_fast, beta_slow, attention_factor; Peng et al. 2023, arXiv:2309.00071);
+                `original` is the number of positions that the model was trained on
+    positions:  what "dynamic" looks at, for it stretches with the longest sequence
+
+    Raises ValueError for a type that is not one of these.
+    """
+    options = dict(scaling)
+    kind = options.pop("type", "default")
+    powers = np.arange(0, head, 2) / head
+    plain = base**-powers
+    if kind == "default":
+        return plain, 1.0
+    factor = options["factor"]
+    if kind == "linear":
+        return plain / factor, 1.0
+    if kind == "dynamic":
+        longest = jnp.maximum(positions.max() + 1, options["original"])
+        stretched = base * (factor * longest / options["original"] - (factor - 1)) ** (head / (head - 2))
+        return stretched**-powers, 1.0
+    if kind == "llama3":
+        turns = options["original"] * plain / (2 * math.pi)  # over the positions it was trained on
+        low, high = options["low_freq_factor"], options["high_freq_factor"]
+        kept = np.clip((turns - low) / (high - low), 0, 1)
+        return plain / factor * (1 - kept) + plain * kept, 1.0
+    if kind == "yarn":
+        original = options["original"]
+
+        def dimension(turns):
+            return head * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+        low, high = dimension(options.get("beta_fast") or 32), dimension(options.get("beta_slow") or 1)
+        if options.get("truncate", True):
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, head - 1)
+        kept = 1 - np.clip((np.arange(head // 2) - low) / max(high - low, 0.001), 0, 1)
+        attention = options.get("attention_factor")
+        if attention is None:
+            mscale, overall = options.get("mscale"), options.get("mscale_all_dim")
+            attention = _magnitude(factor, mscale or 1) / (_magnitude(factor, overall) if mscale and overall else 1)
+        return plain / factor * (1 - kept) + plain * kept, attention
+    raise ValueError(f"rotary scaling {kind!r} is unknown; there are {', '.join(SCALINGS)}")
+
+
+def _magnitude(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+
+def rotated(x: jax.Array, positions: jax.Array, frequencies: Any, factor: float = 1.0) -> jax.Array:
+    """x[..., time, heads, head] with features i and i + head / 2 turned by position × frequency i, in float32"""
+    wide = wide_dtype(x)
+    angles = positions[..., None].astype(wide) * jnp.asarray(frequencies, wide).reshape((1,) * positions.ndim + (-1,))
+    cos, sin = jnp.cos(angles)[..., None, :] * factor, jnp.sin(angles)[..., None, :] * factor
+    cos, sin = (part.reshape((1,) * (x.ndim - part.ndim) + part.shape) for part in (cos, sin))
+    first, second = jnp.split(x.astype(wide), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], -1).astype(x.dtype)

@@ -1,0 +1,135 @@
+"""BERT (Devlin et al. 2018, arXiv:1810.04805): an encoder, with the heads that are put on it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Model, Param, fold, stack
+from jann.depth import apply_blocks, depth_keys, tap
+from jann.layers import (
+    dot_product_attention,
+    dropout,
+    embedding,
+    embedding_spec,
+    exact_gelu,
+    layer_norm,
+    layer_norm_spec,
+    linear,
+    linear_spec,
+    small_normal,
+    source_mask,
+    zeros,
+)
+
+HEADS = ("features", "words", "sentence", "tokens", "span")
+
+
+class BERT(Model):
+    """Each block attends to all tokens, then widens and narrows each by itself; a norm follows each half.
+
+    head:      "features" [..., time, embed]; "words", logits of the masked words [..., time, vocab]; "sentence", logits
+               of labels for the whole [..., labels], from the first token; "tokens", for each [..., time, labels];
+               "span", where an answer begins and ends, logits [..., time, 2]
+    pooler:    a layer on the first token, which "sentence" needs; see `pooled`
+    segments:  kinds of sentences (a question and its text), numbered in the input `segments`
+    """
+
+    vocab: int = 30522
+    positions: int = 512
+    segments: int = 2
+    embed: int = 768
+    layers: int = 12
+    heads: int = 12
+    hidden: int = 3072
+    head: str = "words"
+    labels: int = 2
+    pooler: bool = False
+    activation: Callable = exact_gelu
+    epsilon: float = 1e-12
+    dropout: float = 0.0
+
+    def spec(self):
+        if self.head not in HEADS:
+            raise ValueError(f"head={self.head!r}: there are {', '.join(HEADS)}")
+        if self.embed % self.heads:
+            raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
+        embed, hidden, norm = {"embed": self.embed}, {"hidden": self.hidden}, layer_norm_spec(self.embed)
+        heads = {"heads": self.heads, "head": self.embed // self.heads}
+        dense = partial(linear_spec, init=small_normal)
+        block = {
+            **{name: dense(embed, heads) for name in ("query", "key", "value")},
+            "attention_out": dense(heads, embed),
+            "attention_norm": norm,
+            "mlp_in": dense(embed, hidden),
+            "mlp_out": dense(hidden, embed),
+            "mlp_norm": norm,
+        }
+        spec = {
+            "tokens": embedding_spec(self.vocab, self.embed),
+            "positions": embedding_spec(self.positions, self.embed),
+            "segments": embedding_spec(self.segments, self.embed),
+            "norm": norm,
+            "blocks": stack(block, layers=self.layers),
+        }
+        if self.pooler or self.head == "sentence":
+            spec["pooler"] = dense(self.embed, self.embed)
+        if self.head == "words":  # the table of tokens gives the logits
+            bias = Param({"vocab": self.vocab}, zeros)
+            spec["words"] = {"dense": dense(self.embed, self.embed), "norm": norm, "bias": bias}
+        elif self.head != "features":
+            spec[self.head] = dense(self.embed, 2 if self.head == "span" else self.labels)
+        return spec
+
+    def apply(self, params, tokens, lengths=None, segments=None, state=None, key=None):
+        """tokens[..., time] -> what `head` says
+
+        lengths:   [...], how many tokens of each row are there; the rest is padding, which nothing attends to
+        segments:  [..., time], which kind of sentence each token belongs to; by default 0
+        """
+        x = self.features(params, tokens, lengths, segments, key)
+        if self.head == "words":
+            p = params["words"]
+            y = layer_norm(p["norm"], self.activation(linear(p["dense"], x)), self.epsilon)
+            logits = y @ params["tokens"]["table"].T.astype(x.dtype)
+            return logits + p["bias"].astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)), state
+        if self.head == "sentence":
+            x = dropout(self.pooled(params, x), self.dropout, fold(key, "pooled"))
+        return x if self.head == "features" else linear(params[self.head], x), state
+
+    def features(self, params, tokens, lengths=None, segments=None, key=None):
+        """tokens[..., time] -> [..., time, embed]"""
+        time = tokens.shape[-1]
+        if time > self.positions:
+            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
+        places = jnp.broadcast_to(jnp.arange(time), tokens.shape)
+        segments = jnp.zeros_like(tokens) if segments is None else segments
+        x = embedding(params["tokens"], tokens) + embedding(params["positions"], places)
+        x = layer_norm(params["norm"], x + embedding(params["segments"], segments), self.epsilon)
+        x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
+        there = source_mask(time, lengths)
+        keys = depth_keys(fold(key, "blocks"), self.layers)
+        return apply_blocks(partial(self.block, mask=there), x, params["blocks"], keys)[0]
+
+    def block(self, x, p, key, mask):
+        """x[..., time, embed] -> norm(y + MLP(y)) of y = norm(x + attention)"""
+        query, keys, values = (linear(p[name], x) for name in ("query", "key", "value"))
+        y = dot_product_attention(query, keys, values, mask, rate=self.dropout, key=fold(key, "attention"))
+        y = dropout(linear(p["attention_out"], y, axes=2), self.dropout, fold(key, "attended"))
+        x = layer_norm(p["attention_norm"], x + y, self.epsilon)
+        y = linear(p["mlp_out"], tap("hidden", self.activation(linear(p["mlp_in"], x))))
+        x = layer_norm(p["mlp_norm"], x + dropout(y, self.dropout, fold(key, "mlp")), self.epsilon)
+        return tap("block", x), None
+
+    def pooled(self, params, x):
+        """features[..., time, embed] -> tanh of a layer on the first token, [..., embed]"""
+        return jnp.tanh(linear(params["pooler"], x[..., 0, :]))
+
+
+def sentence_embedding(model: BERT, params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+    """tokens[..., time] -> the mean of their features, of length 1, [..., embed] (Reimers and Gurevych 2019)"""
+    x = model.features(params, tokens, lengths)
+    there = (jnp.arange(tokens.shape[-1]) < jnp.asarray(lengths)[..., None])[..., None]
+    mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
+    return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,110 @@
+"""The Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jann.core import Model, Param, fold, stack
+from jann.depth import apply_blocks, depth_keys, tap
+from jann.layers import (
+    dot_product_attention,
+    dropout,
+    exact_gelu,
+    layer_norm,
+    layer_norm_spec,
+    linear,
+    linear_spec,
+    small_normal,
+    zeros,
+)
+
+
+class ViT(Model):
+    """An image as a sequence of patches, through an encoder; a token put before them answers.
+
+    size, patch:  height and width of an image and of a patch, in pixels
+    outputs:      classes; 0 gives the features [..., 1 + patches, embed] instead of logits
+    pooler:       a layer on the first token, which some published models carry; see `pooled`
+    """
+
+    size: int = 224
+    patch: int = 16
+    channels: int = 3
+    embed: int = 768
+    layers: int = 12
+    heads: int = 12
+    hidden: int = 3072
+    outputs: int = 1000
+    qkv_bias: bool = True
+    pooler: bool = False
+    activation: Callable = exact_gelu
+    epsilon: float = 1e-12
+    dropout: float = 0.0
+
+    def spec(self):
+        if self.size % self.patch:
+            raise ValueError(f"patch={self.patch} must divide size={self.size}")
+        if self.embed % self.heads:
+            raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
+        embed, hidden = {"embed": self.embed}, {"hidden": self.hidden}
+        heads = {"heads": self.heads, "head": self.embed // self.heads}
+        dense = partial(linear_spec, init=small_normal)
+        block = {
+            "attention_norm": layer_norm_spec(self.embed),
+            **{name: dense(embed, heads, self.qkv_bias) for name in ("query", "key", "value")},
+            "attention_out": dense(heads, embed),
+            "mlp_norm": layer_norm_spec(self.embed),
+            "mlp_in": dense(embed, hidden),
+            "mlp_out": dense(hidden, embed),
+        }
+        pixels = {"height": self.patch, "width": self.patch, "channels": self.channels}
+        spec = {
+            "patches": linear_spec(pixels, embed),
+            "first": Param(embed, small_normal),
+            "positions": Param({"places": 1 + (self.size // self.patch) ** 2, **embed}, small_normal),
+            "blocks": stack(block, layers=self.layers),
+            "norm": layer_norm_spec(self.embed),
+        }
+        if self.pooler:
+            spec["pooler"] = dense(self.embed, self.embed)
+        return {**spec, "head": linear_spec(self.embed, self.outputs, init=zeros)} if self.outputs else spec
+
+    def apply(self, params, images, state=None, key=None):
+        """images[..., size, size, channels] -> logits[..., outputs]"""
+        x = self.features(params, images, key)
+        return (linear(params["head"], x[..., 0, :]) if self.outputs else x), state
+
+    def features(self, params, images, key=None):
+        """images[..., size, size, channels] -> [..., 1 + patches, embed], the answering token first"""
+        *lead, height, width, channels = images.shape
+        if (height, width, channels) != (self.size, self.size, self.channels):
+            raise ValueError(
+                f"images[..., {self.size}, {self.size}, {self.channels}] wanted, got {list(images.shape)}: "
+                f"resize them (jax.image.resize), or build the model for their size"
+            )
+        rows = self.size // self.patch
+        x = images.reshape(*lead, rows, self.patch, rows, self.patch, channels)
+        x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * rows, self.patch, self.patch, channels)
+        x = linear(params["patches"], x, axes=3)
+        first = jnp.broadcast_to(params["first"].astype(x.dtype), (*lead, 1, self.embed))
+        x = jnp.concatenate([first, x], -2)
+        x = x + jax.lax.broadcast_to_rank(params["positions"].astype(x.dtype), x.ndim)
+        x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
+        x = apply_blocks(self.block, x, params["blocks"], depth_keys(fold(key, "blocks"), self.layers))[0]
+        return tap("normed", layer_norm(params["norm"], x, self.epsilon))
+
+    def block(self, x, p, key):
+        """x[..., places, embed] -> x + attention + MLP"""
+        y = layer_norm(p["attention_norm"], x, self.epsilon)
+        query, keys, values = (linear(p[name], y) for name in ("query", "key", "value"))
+        y = dot_product_attention(query, keys, values, rate=self.dropout, key=fold(key, "attention"))
+        x = x + dropout(linear(p["attention_out"], y, axes=2), self.dropout, fold(key, "attended"))
+        y = self.activation(linear(p["mlp_in"], layer_norm(p["mlp_norm"], x, self.epsilon)))
+        y = linear(p["mlp_out"], tap("hidden", y))
+        return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), None
+
+    def pooled(self, params, x):
+        """features[..., places, embed] -> tanh of a layer on the first, [..., embed]"""
+        return jnp.tanh(linear(params["pooler"], x[..., 0, :]))

@@ -1,0 +1,98 @@
+"""BERT's published weights, with the heads of transformers' classes; sentence encoders among them."""
+
+from collections.abc import Sequence
+
+from jann.models.bert import BERT
+from jann.pretrained.hub import PretrainedError, activation, activation_name, labels_of, refuse
+from jann.pretrained.tables import Table
+
+MODEL = BERT
+IGNORED = r"position_ids$|^cls\.predictions\.decoder\."  # a constant; copies of the tokens' table and of the bias
+
+HEADS = {
+    "BertModel": "features",
+    "BertForMaskedLM": "words",
+    "BertForSequenceClassification": "sentence",
+    "BertForTokenClassification": "tokens",
+    "BertForQuestionAnswering": "span",
+}
+
+
+def from_config(config: dict) -> BERT:
+    refuse(
+        config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute",
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    name = (config.get("architectures") or ["BertModel"])[0]
+    if name not in HEADS:
+        raise PretrainedError(f"architecture {name!r} is not one that jann knows: {', '.join(HEADS)}")
+    return BERT(
+        vocab=config.get("vocab_size", 30522),
+        positions=config.get("max_position_embeddings", 512),
+        segments=config.get("type_vocab_size", 2),
+        embed=config.get("hidden_size", 768),
+        layers=config.get("num_hidden_layers", 12),
+        heads=config.get("num_attention_heads", 12),
+        hidden=config.get("intermediate_size", 3072),
+        head=HEADS[name],
+        labels=labels_of(config),
+        pooler=name == "BertModel",
+        activation=activation(config.get("hidden_act", "gelu")),
+        epsilon=config.get("layer_norm_eps", 1e-12),
+    )
+
+
+def to_config(model: BERT) -> dict:
+    return {
+        "architectures": [next(name for name, head in HEADS.items() if head == model.head)],
+        "model_type": "bert",
+        "vocab_size": model.vocab,
+        "max_position_embeddings": model.positions,
+        "type_vocab_size": model.segments,
+        "hidden_size": model.embed,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.hidden,
+        "hidden_act": activation_name(model.activation),
+        "layer_norm_eps": model.epsilon,
+        "id2label": {str(i): f"LABEL_{i}" for i in range(model.labels)},
+        "label2id": {f"LABEL_{i}": i for i in range(model.labels)},
+    }
+
+
+def table(model: BERT, names: Sequence[str]) -> Table:
+    """Files of the bare encoder lack the prefix."""
+    bare = not any(name.startswith("bert.") for name in names) if names else model.head == "features"
+    prefix = "" if bare else "bert."
+    split = "(heads head) embed -> embed heads head"
+    block = (
+        *((f"attention.self.{name}.weight", f"{name}/weight", split) for name in ("query", "key", "value")),
+        *((f"attention.self.{name}.bias", f"{name}/bias", "(heads head) -> heads head")
+          for name in ("query", "key", "value")),
+        ("attention.output.dense.weight", "attention_out/weight", "embed (heads head) -> heads head embed"),
+        ("attention.output.dense.bias", "attention_out/bias", None),
+        *norm("attention.output.LayerNorm", "attention_norm"),
+        *dense("intermediate.dense", "mlp_in"),
+        *dense("output.dense", "mlp_out"),
+        *norm("output.LayerNorm", "mlp_norm"),
+    )  # fmt: skip
+    embeddings = (("word", "tokens"), ("position", "positions"), ("token_type", "segments"))
+    return (
+        *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
+        *norm(f"{prefix}embeddings.LayerNorm", "norm"),
+        *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        *dense(f"{prefix}pooler.dense", "pooler"),
+        *dense("cls.predictions.transform.dense", "words/dense"),
+        *norm("cls.predictions.transform.LayerNorm", "words/norm"),
+        ("cls.predictions.bias", "words/bias", None),
+        *dense("qa_outputs", "span"),
+        *dense("classifier", model.head),
+    )
+
+
+def norm(theirs: str, ours: str) -> Table:
+    return ((f"{theirs}.weight", f"{ours}/scale", None), (f"{theirs}.bias", f"{ours}/bias", None))
+
+
+def dense(theirs: str, ours: str) -> Table:
+    return ((f"{theirs}.weight", f"{ours}/weight", (1, 0)), (f"{theirs}.bias", f"{ours}/bias", None))

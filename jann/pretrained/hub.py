@@ -1,0 +1,207 @@
+"""Models as the world publishes them: folders with a config.json and safetensors, read and written.
+
+One module a family says how a configuration becomes a model and what its tensors are called; FAMILIES names them.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jann.core import Model, check, shardings
+from jann.pretrained.tables import load, unload
+from jann.trees import Tree, flatten
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+FAMILIES = {
+    "bert": "bert",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "llama",
+    "qwen3": "llama",
+    "t5": "t5",
+    "vit": "vit",
+}
+
+
+class PretrainedError(ValueError):
+    """A folder of published weights cannot be read or written as it is."""
+
+
+def from_pretrained(
+    folder: str | Path, dtype: Any = None, mesh: jax.sharding.Mesh | None = None, rules: dict | None = None
+) -> tuple[Model, Tree]:
+    """A Hugging Face folder (config.json, safetensors, perhaps in shards) -> (model, params).
+
+    dtype:        of the parameters; by default as in the files
+    mesh, rules:  place each parameter as `jann.shardings(model, mesh, rules)` says
+
+    A name such as "gpt2" that is no folder here is fetched with the extra `jann[hub]`, where there is a network. Leaves
+    are read one at a time, straight to their dtype and devices, so that memory peaks at the model and one leaf.
+
+    Raises FileNotFoundError naming a missing file and where it comes from, PretrainedError naming an architecture or
+    option that jann does not know or a damaged file, WeightsError listing tensors that are missing or unexpected.
+    """
+    folder = _local(folder)
+    config = read_config(folder)
+    family = family_of(config)
+    model = family.from_config(config)
+    placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
+
+    def place(array, path):
+        wanted = array.dtype if dtype is None or not jnp.issubdtype(array.dtype, jnp.floating) else dtype
+        return jax.device_put(array.astype(wanted, copy=False), placed.get(path))
+
+    with tensors(folder) as (names, read):
+        table = family.table(model, names)
+        return model, load(table, names, read, model, place, family.IGNORED)
+
+
+def save_pretrained(folder: str | Path, model: Model, params: Tree) -> None:
+    """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
+
+    Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it.
+    """
+    from safetensors.flax import save_file
+
+    check(model, params)
+    family = next((found for name in set(FAMILIES.values()) if isinstance(model, (found := _module(name)).MODEL)), None)
+    if family is None:
+        raise PretrainedError(f"{type(model).__name__} belongs to no published family: jann.save(folder, ...) keeps it")
+    config = family.to_config(model)
+    named = unload(family.table(model, ()), params, model)
+    dtype = jnp.result_type(*named.values()).name
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file({name: jnp.asarray(array) for name, array in named.items()}, partial, {"format": "pt"})
+    partial.replace(folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json."""
+    file = folder / CONFIG
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing: give a folder as published, with {CONFIG} and {WEIGHTS}")
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise PretrainedError(f"{file} is not whole JSON ({error}): copy it again") from None
+
+
+def family_of(config: dict) -> Any:
+    """The module that knows the configuration's architecture."""
+    name = config.get("model_type")
+    if name not in FAMILIES:
+        raise PretrainedError(f"model_type {name!r} is not one that jann knows: {', '.join(sorted(FAMILIES))}")
+    return _module(FAMILIES[name])
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"jann.pretrained.{name}")
+
+
+def _local(folder: str | Path) -> Path:
+    if Path(folder).is_dir():
+        return Path(folder)
+    advice = f"download its {CONFIG}, tokenizer.json and *.safetensors into a folder and give that"
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError:
+        raise FileNotFoundError(
+            f"{folder} is no folder here. To fetch a repository of that name: pip install 'jann[hub]'; or {advice}"
+        ) from None
+    try:
+        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors", "*.model"]))
+    except Exception as error:  # huggingface_hub raises its own and those of its HTTP library
+        raise FileNotFoundError(f"{folder} is no folder here and cannot be fetched ({error}): {advice}") from error
+
+
+@contextmanager
+def tensors(folder: Path) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
+    """-> (the names of all tensors, a function that reads one), from one file or the shards of an index."""
+    from safetensors import SafetensorError, safe_open
+
+    if (folder / INDEX).exists():
+        where = json.loads((folder / INDEX).read_text())["weight_map"]
+    elif (folder / WEIGHTS).exists():
+        where = None
+    else:
+        pickles = [file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]]
+        found = f"; {', '.join(pickles)} would run code as it is read: convert it to safetensors" if pickles else ""
+        raise FileNotFoundError(f"{folder} holds no {WEIGHTS} and no {INDEX}{found}")
+    with ExitStack() as stack:
+
+        def opened(name):
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"{folder / name} is missing, though {INDEX} names it: copy that shard too")
+            try:
+                return stack.enter_context(safe_open(folder / name, "flax"))
+            except SafetensorError as error:
+                raise PretrainedError(f"{folder / name} is damaged or truncated ({error}): copy it again") from None
+
+        files = {name: opened(name) for name in ([WEIGHTS] if where is None else sorted(set(where.values())))}
+        where = where or dict.fromkeys(files[WEIGHTS].keys(), WEIGHTS)
+        lost = [name for name, file in where.items() if name not in set(files[file].keys())]
+        if lost:
+            raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {INDEX} places there")
+        names = {_present(name): name for name in where}
+        yield list(names), lambda name: np.asarray(files[where[names[name]]].get_tensor(names[name]))
+
+
+def _present(name: str) -> str:
+    """The name as it is spelt today: the oldest files call a norm's scale gamma and its bias beta."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+# what configurations have in common
+
+
+def activation(name: str) -> Callable:
+    """Their name of an activation -> the function."""
+    from jann.layers import exact_gelu, quick_gelu
+
+    known = {
+        "gelu": exact_gelu, "gelu_new": jax.nn.gelu, "gelu_pytorch_tanh": jax.nn.gelu, "gelu_fast": jax.nn.gelu,
+        "quick_gelu": quick_gelu, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu,
+        "swish": jax.nn.silu, "mish": jax.nn.mish, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid,
+        "leaky_relu": jax.nn.leaky_relu,
+    }  # fmt: skip
+    if name not in known:
+        raise PretrainedError(f"the activation {name!r} is not one that jann knows: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def activation_name(function: Callable) -> str:
+    """The inverse of `activation`, in the spelling that published configurations use."""
+    from jann.layers import exact_gelu, quick_gelu
+
+    names = {
+        exact_gelu: "gelu", jax.nn.gelu: "gelu_new", quick_gelu: "quick_gelu", jax.nn.relu: "relu",
+        jax.nn.relu6: "relu6", jax.nn.silu: "silu", jax.nn.mish: "mish", jnp.tanh: "tanh",
+        jax.nn.sigmoid: "sigmoid", jax.nn.leaky_relu: "leaky_relu",
+    }  # fmt: skip
+    if function not in names:
+        raise PretrainedError(f"published configurations have no name for the activation {function}")
+    return names[function]
+
+
+def labels_of(config: dict) -> int:
+    """How many classes a head has."""
+    return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
+
+
+def refuse(config: dict, **supported: Any) -> None:
+    """Raises PretrainedError naming an option that is set to something other than what jann has."""
+    for name, only in supported.items():
+        if config.get(name, only) != only:
+            kind = config.get("model_type")
+            raise PretrainedError(f"{kind} with {name}={config[name]!r} is not supported, only {name}={only!r}")

@@ -1,0 +1,163 @@
+"""Published weights of Llama, Mistral, Qwen 2 and Qwen 3."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jann.layers.rotary import SCALINGS
+from jann.models.llama import Llama
+from jann.pretrained.hub import PretrainedError, activation, activation_name, refuse
+from jann.pretrained.tables import Table
+
+MODEL = Llama
+IGNORED = r"rotary_emb\.inv_freq$"
+
+# Where a configuration leaves an option out, its family's default counts.
+DEFAULTS = {
+    "llama": {"max_position_embeddings": 2048},
+    "mistral": {"max_position_embeddings": 131_072, "sliding_window": 4096, "num_key_value_heads": 8},
+    "qwen2": {"max_position_embeddings": 32_768, "sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {"max_position_embeddings": 32_768, "sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
+}
+
+
+def from_config(config: dict) -> Llama:
+    kind = config["model_type"]
+    config = {**DEFAULTS[kind], **config}
+    refuse(config, pretraining_tp=1)
+    layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
+    base, scaling = rotary(config, positions)
+    biased = config.get("attention_bias", False) if kind in ("llama", "qwen3") else False
+    return Llama(
+        vocab=config["vocab_size"],
+        embed=config["hidden_size"],
+        layers=layers,
+        heads=config["num_attention_heads"],
+        hidden=config["intermediate_size"],
+        key_value_heads=config.get("num_key_value_heads"),
+        head=config.get("head_dim"),
+        positions=positions,
+        activation=activation(config.get("hidden_act", "silu")),
+        epsilon=config.get("rms_norm_eps", 1e-6),
+        rotary_base=base,
+        rotary_scaling=scaling,
+        window=windows(config, kind, layers),
+        query_key_norm=kind == "qwen3",
+        qkv_bias=biased or kind == "qwen2",
+        out_bias=biased,
+        mlp_bias=config.get("mlp_bias", False),
+        tied=config.get("tie_word_embeddings", False),
+    )
+
+
+def rotary(config: dict, positions: int) -> tuple[float, tuple]:
+    """-> (base, scaling), from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`."""
+    options = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    base = options.pop("rope_theta", config.get("rope_theta", 10_000.0))
+    kind = options.pop("rope_type", options.pop("type", "default"))
+    options.pop("type", None)
+    if kind not in SCALINGS:
+        raise PretrainedError(f"rotary scaling {kind!r} is not one that jann knows: {', '.join(SCALINGS)}")
+    if options.pop("partial_rotary_factor", 1.0) != 1.0:
+        raise PretrainedError("partial_rotary_factor other than 1 is not supported by this family")
+    if kind == "default":
+        return float(base), ()
+    original = options.pop("original_max_position_embeddings", None)
+    if kind != "linear":
+        options["original"] = positions if kind == "dynamic" or original is None else original
+    return float(base), (("type", kind), *sorted(options.items()))
+
+
+def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
+    """How many positions each layer sees; 0 is all."""
+    width = config.get("sliding_window") or 0
+    kinds = config.get("layer_types")
+    if kind.startswith("qwen") and not config.get("use_sliding_window", False):
+        width = 0
+    elif kinds is None and kind.startswith("qwen"):
+        kinds = ["sliding_attention" if i >= config["max_window_layers"] else "full_attention" for i in range(layers)]
+    if kind == "llama" or not width:
+        return 0
+    if kinds is None:
+        return width
+    unknown = set(kinds) - {"sliding_attention", "full_attention"}
+    if unknown:
+        raise PretrainedError(f"layer_types {', '.join(sorted(unknown))} is not one that jann knows")
+    each = tuple(width if kind == "sliding_attention" else 0 for kind in kinds)
+    return each[0] if len(set(each)) == 1 else each
+
+
+def to_config(model: Llama) -> dict:
+    kind = _kind(model)
+    shared, head = model.sizes()
+    scaling: dict[str, Any] = dict(model.rotary_scaling)
+    if scaling:
+        scaling["rope_type"] = scaling.pop("type")
+        if "original" in scaling:
+            scaling["original_max_position_embeddings"] = scaling.pop("original")
+    config = {
+        "architectures": [{"qwen2": "Qwen2", "qwen3": "Qwen3"}.get(kind, kind.capitalize()) + "ForCausalLM"],
+        "model_type": kind,
+        "vocab_size": model.vocab,
+        "hidden_size": model.embed,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.hidden,
+        "num_key_value_heads": shared,
+        "head_dim": head,
+        "max_position_embeddings": model.positions,
+        "hidden_act": activation_name(model.activation),
+        "rms_norm_eps": model.epsilon,
+        "rope_theta": model.rotary_base,
+        "rope_scaling": scaling or None,
+        "attention_bias": model.out_bias,
+        "mlp_bias": model.mlp_bias,
+        "tie_word_embeddings": model.tied,
+    }
+    each = model.window if isinstance(model.window, tuple) else (model.window,) * model.layers
+    config["sliding_window"] = max(each) or None
+    if kind.startswith("qwen"):
+        config["use_sliding_window"] = max(each) > 0
+    if len(set(each)) > 1 or (kind.startswith("qwen") and max(each)):
+        config["layer_types"] = ["sliding_attention" if width else "full_attention" for width in each]
+        config["max_window_layers"] = next((i for i, width in enumerate(each) if width), model.layers)
+    return config
+
+
+def _kind(model: Llama) -> str:
+    """The family whose options the model uses."""
+    each = set(model.window) if isinstance(model.window, tuple) else {model.window}
+    if model.query_key_norm and model.qkv_bias == model.out_bias and not model.mlp_bias:
+        return "qwen3"
+    if not model.query_key_norm and model.qkv_bias and not model.out_bias and not model.mlp_bias:
+        return "qwen2"
+    if not model.query_key_norm and model.qkv_bias == model.out_bias and each == {0}:
+        return "llama"
+    if not (model.query_key_norm or model.qkv_bias or model.out_bias or model.mlp_bias) and 0 not in each:
+        return "mistral"
+    raise PretrainedError(f"no published family has the options of {model} together: jann.save(folder, ...) keeps it")
+
+
+def table(model: Llama, names: Sequence[str]) -> Table:
+    """Files of the bare decoder lack the prefix."""
+    bare = bool(names) and not any(name.startswith("model.") for name in names)
+    prefix = "" if bare else "model."
+    split, merged = "(heads head) embed -> embed heads head", "embed (heads head) -> heads head embed"
+    block = (
+        ("input_layernorm.weight", "attention_norm/scale", None),
+        *((f"self_attn.{name[0]}_proj.weight", f"{name}/weight", split) for name in ("query", "key", "value")),
+        *((f"self_attn.{name[0]}_proj.bias", f"{name}/bias", "(heads head) -> heads head")
+          for name in ("query", "key", "value")),
+        ("self_attn.q_norm.weight", "query_norm/scale", None),
+        ("self_attn.k_norm.weight", "key_norm/scale", None),
+        ("self_attn.o_proj.weight", "attention_out/weight", merged),
+        ("self_attn.o_proj.bias", "attention_out/bias", None),
+        ("post_attention_layernorm.weight", "mlp_norm/scale", None),
+        *((f"mlp.{name}_proj.weight", f"{name}/weight", (1, 0)) for name in ("gate", "up", "down")),
+        *((f"mlp.{name}_proj.bias", f"{name}/bias", None) for name in ("gate", "up", "down")),
+    )  # fmt: skip
+    return (
+        (f"{prefix}embed_tokens.weight", "tokens/table", None),
+        *((f"{prefix}layers.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        (f"{prefix}norm.weight", "norm/scale", None),
+        ("lm_head.weight", "head/weight", (1, 0)),
+    )

@@ -1,0 +1,82 @@
+"""The Vision Transformer's published weights."""
+
+from collections.abc import Sequence
+
+from jann.models.vit import ViT
+from jann.pretrained.bert import dense, norm
+from jann.pretrained.hub import PretrainedError, activation, activation_name, labels_of, refuse
+from jann.pretrained.tables import Table
+
+MODEL = ViT
+IGNORED = "(?!)"
+
+
+def from_config(config: dict) -> ViT:
+    name = (config.get("architectures") or ["ViTModel"])[0]
+    if name not in ("ViTModel", "ViTForImageClassification"):
+        raise PretrainedError(f"architecture {name!r} is not one that jann knows: ViTModel, ViTForImageClassification")
+    embed = config.get("hidden_size", 768)
+    bare = name == "ViTModel"
+    if bare:
+        refuse({"pooler_output_size": embed, **config}, pooler_output_size=embed, pooler_act="tanh")
+    return ViT(
+        size=config.get("image_size", 224),
+        patch=config.get("patch_size", 16),
+        channels=config.get("num_channels", 3),
+        embed=embed,
+        layers=config.get("num_hidden_layers", 12),
+        heads=config.get("num_attention_heads", 12),
+        hidden=config.get("intermediate_size", 3072),
+        outputs=0 if bare else labels_of(config),
+        qkv_bias=config.get("qkv_bias", True),
+        pooler=bare,
+        activation=activation(config.get("hidden_act", "gelu")),
+        epsilon=config.get("layer_norm_eps", 1e-12),
+    )
+
+
+def to_config(model: ViT) -> dict:
+    return {
+        "architectures": ["ViTForImageClassification" if model.outputs else "ViTModel"],
+        "model_type": "vit",
+        "image_size": model.size,
+        "patch_size": model.patch,
+        "num_channels": model.channels,
+        "hidden_size": model.embed,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.hidden,
+        "qkv_bias": model.qkv_bias,
+        "hidden_act": activation_name(model.activation),
+        "layer_norm_eps": model.epsilon,
+        "id2label": {str(i): f"LABEL_{i}" for i in range(model.outputs)},
+        "label2id": {f"LABEL_{i}": i for i in range(model.outputs)},
+    }
+
+
+def table(model: ViT, names: Sequence[str]) -> Table:
+    """Files of the bare encoder lack the prefix."""
+    bare = not any(name.startswith("vit.") for name in names) if names else not model.outputs
+    prefix = "" if bare else "vit."
+    three = ("query", "key", "value")
+    block = (
+        *norm("layernorm_before", "attention_norm"),
+        *((f"attention.attention.{name}.weight", f"{name}/weight", "(heads head) embed -> embed heads head")
+          for name in three),
+        *((f"attention.attention.{name}.bias", f"{name}/bias", "(heads head) -> heads head") for name in three),
+        ("attention.output.dense.weight", "attention_out/weight", "embed (heads head) -> heads head embed"),
+        ("attention.output.dense.bias", "attention_out/bias", None),
+        *norm("layernorm_after", "mlp_norm"),
+        *dense("intermediate.dense", "mlp_in"),
+        *dense("output.dense", "mlp_out"),
+    )  # fmt: skip
+    return (
+        (f"{prefix}embeddings.cls_token", "first", "1 1 embed -> embed"),
+        (f"{prefix}embeddings.position_embeddings", "positions", "1 places embed -> places embed"),
+        (f"{prefix}embeddings.patch_embeddings.projection.weight", "patches/weight", (2, 3, 1, 0)),
+        (f"{prefix}embeddings.patch_embeddings.projection.bias", "patches/bias", None),
+        *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        *norm(f"{prefix}layernorm", "norm"),
+        *dense(f"{prefix}pooler.dense", "pooler"),
+        *dense("classifier", "head"),
+    )

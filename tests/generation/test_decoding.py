@@ -1,0 +1,210 @@
+"""Cached equals uncached, a batch equals its rows, samples are distributed as the model says."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+import jann
+from jann.generation import beam_search, generate, speculate, stream
+
+PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
+names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
+
+
+@names
+def test_in_pieces_with_a_cache_equals_the_whole(decoder, name):
+    model, params = decoder(name)
+    tokens = jax.random.randint(jax.random.key(1), (2, 12), 0, 11)
+
+    @jax.jit
+    def both(params, tokens):
+        whole, pieces = model(params, tokens), []
+        state = model.cache((2,), 16)
+        for begin, end in ((0, 5), (5, 6), (6, 7), (7, 12)):
+            logits, state = model.apply(params, tokens[:, begin:end], state=state)
+            pieces.append(logits)
+        return whole, jnp.concatenate(pieces, 1), state["length"]
+
+    for form in (params, jann.core.listed(model, params)):
+        whole, pieces, length = both(form, tokens)
+        np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
+        assert length.tolist() == [12, 12]
+
+
+@names
+def test_no_token_sees_a_later_one(decoder, name):
+    model, params = decoder(name)
+    tokens = jnp.array([3, 1, 4, 1, 5, 9])
+
+    def at(table, t):
+        return model({**params, "tokens": {"table": table}}, tokens)[t].sum()
+
+    rows = jax.nn.one_hot(tokens, 11, dtype=bool)
+    for t in (0, 2):
+        moved = np.abs(jax.grad(at)(params["tokens"]["table"], t)).sum(-1) > 0
+        later = rows[t + 1 :].any(0) & ~rows[: t + 1].any(0)
+        if not getattr(model, "tied", False):
+            assert not moved[np.asarray(later)].any()
+        changed = model(params, tokens.at[t + 1 :].set(7))
+        np.testing.assert_allclose(changed[: t + 1], model(params, tokens)[: t + 1], rtol=1e-5, atol=1e-6)
+
+
+@names
+def test_packed_documents_and_padding_do_not_see_each_other(decoder, name):
+    model, params = decoder(name)
+    first, second = jnp.array([3, 1, 4]), jnp.array([1, 5, 9, 2])
+    packed = jnp.concatenate([first, second, jnp.zeros(2, jnp.int32)])
+    positions = jnp.array([0, 1, 2, 0, 1, 2, 3, -1, -1])
+    documents = jnp.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
+    run = jax.jit(model)
+    logits = run(params, packed, positions=positions, documents=documents)
+    np.testing.assert_allclose(logits[:3], run(params, first), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logits[3:7], run(params, second), rtol=1e-5, atol=1e-5)
+    assert np.isfinite(logits).all()
+
+
+@names
+def test_a_batch_of_prompts_gives_what_each_gives_alone(decoder, name):
+    model, params = decoder(name)
+    together = generate(model, params, PROMPTS, 8)
+    for i, prompt in enumerate(PROMPTS):
+        tokens = list(prompt)
+        for _ in range(8):
+            tokens.append(int(model(params, jnp.array(tokens))[-1].argmax()))
+        assert together.tokens[i].tolist() == tokens[len(prompt) :]
+        scores = jax.nn.log_softmax(model(params, jnp.array(tokens)))
+        want = [scores[len(prompt) - 1 + j, tokens[len(prompt) + j]] for j in range(8)]
+        np.testing.assert_allclose(together.log_probabilities[i], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_samples_alike_in_any_company_and_as_it_streams(decoder):
+    model, params = decoder("llama")
+    options = {"key": jax.random.key(3), "temperature": 0.7, "top_p": 0.9}
+    alone = generate(model, params, PROMPTS[:1], 10, **options)
+    together = generate(model, params, PROMPTS, 10, **options)
+    np.testing.assert_array_equal(alone.tokens[0], together.tokens[0])
+    assert list(stream(model, params, PROMPTS[0], 10, **options)) == alone.tokens[0].tolist()
+    assert not np.array_equal(alone.tokens, generate(model, params, PROMPTS[:1], 10, key=jax.random.key(4)).tokens)
+
+
+def test_stop_tokens_end_a_row(decoder):
+    model, params = decoder("gpt2")
+    free = generate(model, params, PROMPTS, 10)
+    stop = int(free.tokens[0, 3])
+    stopped = generate(model, params, PROMPTS, 10, stop=[stop], pad=10)
+    for row, whole, length in zip(stopped.tokens, free.tokens, stopped.lengths, strict=True):
+        found = np.flatnonzero(whole == stop)
+        assert length == (found[0] + 1 if len(found) else 10)
+        np.testing.assert_array_equal(row[:length], whole[:length])
+        assert (row[length:] == 10).all()
+    assert list(stream(model, params, PROMPTS[0], 10, stop=[stop]))[-1] == stop
+
+
+def joint(model, params, prompt):
+    """The probability of each pair of tokens after the prompt, [vocab, vocab]."""
+    first = jax.nn.softmax(model(params, jnp.array(prompt))[-1])
+    after = jnp.array([[*prompt, token] for token in range(model.vocab)])
+    return np.asarray(first)[:, None] * np.asarray(jax.nn.softmax(model(params, after)[:, -1]))
+
+
+def fits(pairs, probabilities):
+    counts = np.zeros_like(probabilities)
+    np.add.at(counts, tuple(np.asarray(pairs).T), 1)
+    expected = probabilities * len(pairs)
+    often = expected > 5
+    observed = [*counts[often], counts[~often].sum()]
+    wanted = np.array([*expected[often], expected[~often].sum() + 1e-9])
+    return chisquare(observed, wanted * sum(observed) / wanted.sum()).pvalue
+
+
+def test_samples_are_distributed_as_the_model_says(decoder):
+    model, params = decoder("gpt2", 3.0)
+    made = generate(model, params, [[1, 2, 3]], 2, key=jax.random.key(0), samples=6000)
+    assert fits(made.tokens, joint(model, params, [1, 2, 3])) > 1e-3
+
+
+def test_speculation_is_distributed_as_the_model_says_whatever_the_draft(decoder):
+    model, params = decoder("gpt2", 3.0)
+    draft, draft_params = decoder("llama", 3.0)
+    prompts = [[1, 2, 3]] * 6000
+    made, _ = speculate(model, params, draft, draft_params, prompts, 2, guesses=2, key=jax.random.key(1))
+    assert fits(made.tokens, joint(model, params, [1, 2, 3])) > 1e-3
+
+
+def test_speculation_without_a_key_is_greedy_and_takes_fewer_passes(decoder):
+    model, params = decoder("llama")
+    draft, draft_params = decoder("windows")
+    want = generate(model, params, PROMPTS, 12)
+    other, passes = speculate(model, params, draft, draft_params, PROMPTS, 12, guesses=3)
+    np.testing.assert_array_equal(other.tokens, want.tokens)
+    own, fewest = speculate(model, params, model, params, PROMPTS, 12, guesses=3)
+    np.testing.assert_array_equal(own.tokens, want.tokens)
+    assert fewest == 3 <= passes
+
+
+def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
+    model, params = decoder("gpt2", 3.0)
+    prompt, vocab = [1, 2, 3], model.vocab
+    every = np.array(list(itertools.product(range(vocab), repeat=3)))
+    scores = jax.nn.log_softmax(jax.jit(model)(params, np.concatenate([np.tile(prompt, (len(every), 1)), every], 1)))
+    total = sum(np.asarray(scores)[np.arange(len(every)), 2 + i, every[:, i]] for i in range(3))
+    best = np.argsort(-total)[:4]
+    made, found = beam_search(model, params, [prompt], 3, beams=vocab**2, results=4)
+    np.testing.assert_array_equal(made.tokens, every[best])
+    np.testing.assert_allclose(found, total[best] / 3, rtol=1e-5)
+    one, _ = beam_search(model, params, [prompt], 6, beams=1)
+    np.testing.assert_array_equal(one.tokens, generate(model, params, [prompt], 6).tokens)
+
+
+def test_a_finished_beam_is_worth_its_own_length(decoder):
+    model, params = decoder("gpt2", 3.0)
+    prompt, vocab = [4, 2], model.vocab
+    made, found = beam_search(model, params, [prompt], 3, beams=vocab**2, results=3, stop=[0], length_penalty=0.5)
+    ended = [row for n in (1, 2, 3) for row in itertools.product(range(vocab), repeat=n)
+             if 0 not in row[:-1] and (row[-1] == 0 or n == 3)]  # fmt: skip
+    padded = np.array([[*prompt, *row, *[0] * (3 - len(row))] for row in ended])
+    scores = np.asarray(jax.nn.log_softmax(jax.jit(model)(params, padded)))
+    value = [sum(scores[i, 1 + j, token] for j, token in enumerate(row)) / len(row) ** 0.5
+             for i, row in enumerate(ended)]  # fmt: skip
+    best = np.argsort(value)[::-1][:3]
+    for row, score, length, i in zip(made.tokens, found, made.lengths, best, strict=True):
+        assert row[:length].tolist() == list(ended[i])
+        np.testing.assert_allclose(score, value[i], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ([[]], {}, "prompt 0 is empty"),
+        ([[1], [2, 11]], {}, r"prompt 1 has token 11: ids are 0 .. 10"),
+        ([[-1]], {}, "token -1"),
+        ([], {}, "there is no prompt"),
+        ([[1] * 30], {"new": 20}, "30 tokens and 20 new ones are more than the model's 40 positions"),
+        ([[1]], {"new": 0}, "at least one token"),
+        ([[1]], {"temperature": 0.5}, "temperature: sampling needs a key"),
+        ([[1]], {"samples": 2}, "needs a key"),
+        ([[1]], {"key": jax.random.key(0), "top_p": 1.5}, "top_p=1.5 must be above 0 and at most 1"),
+        ([[1]], {"key": jax.random.key(0), "temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ([[1]], {"repetition_penalty": 0.0}, "repetition_penalty=0.0"),
+        ([[1]], {"no_repeat": 0}, "no_repeat=0"),
+    ],
+)
+def test_what_cannot_be_generated_says_why(decoder, prompts, options, message):
+    model, params = decoder("gpt2")
+    with pytest.raises(ValueError, match=message):
+        generate(model, params, prompts, **{"new": 4, **options})
+
+
+def test_unknown_options_and_other_vocabularies_are_errors(decoder):
+    model, params = decoder("gpt2")
+    with pytest.raises(TypeError, match="topk"):
+        generate(model, params, [[1]], 4, topk=3)
+    with pytest.raises(TypeError, match="stream has no option topk"):
+        list(stream(model, params, [1], 4, topk=3))
+    other = jann.models.GPT2(vocab=12, positions=40, embed=16, layers=1, heads=2)
+    with pytest.raises(ValueError, match="the draft has 12 tokens and the model 11"):
+        speculate(model, params, other, params, [[1]], 4)
