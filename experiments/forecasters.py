@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 import jann
-from jann.data import Series, Windows
+from jann.data import Series, SeriesWindows
 from jann.data.time_series import CALENDAR
 from jann.layers import instance_norm
 from jann.losses import quantile_loss
@@ -49,7 +49,7 @@ class Task:
 
     inputs: str
     criterion: Callable
-    prepare: Callable[[Windows], Callable]
+    prepare: Callable[[SeriesWindows], Callable]
 
 
 def point_errors(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
@@ -80,7 +80,7 @@ class ByChannel:
     the static variable and the hour and weekday known ahead, and "target"[batch, channels, horizon].
     """
 
-    windows: Windows
+    windows: SeriesWindows
 
     def __call__(self, batch: dict, key: Any = None) -> dict:
         batch = self.windows.cut(batch)
@@ -92,7 +92,7 @@ class ByChannel:
         return {"start": batch["start"], "inputs": inputs, "target": target}
 
 
-def whole(windows: Windows) -> Callable:
+def whole(windows: SeriesWindows) -> Callable:
     return windows.cut
 
 

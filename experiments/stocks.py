@@ -23,7 +23,7 @@ from scipy import stats
 import jann
 from experiments.forecasters import Recipe, Task, train_one
 from experiments.reporting import over_seeds, save_figures, show_table, write_results
-from jann.data import Series, Windows
+from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
 RESAMPLES, BLOCK = 2000, 10  # of the intervals; days of a resampled stretch, on average
@@ -50,7 +50,7 @@ def features(series: Series) -> Series:
 class NextReturn:
     """A transform: {"start": [batch]} -> "past"[batch, lookback, features] and "target"[batch, 1], the next return."""
 
-    windows: Windows
+    windows: SeriesWindows
 
     def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
         batch = self.windows.cut(batch)

@@ -13,7 +13,6 @@ Parameters are nested dicts of arrays, models are values, training is a function
 
 import importlib
 
-from jann import generation, layers, models
 from jann import layers, losses, models
 from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, shardings, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
@@ -51,7 +50,7 @@ from jann.training import (
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
 # Imported when first used: they bring pictures and files with them.
-ROOMS = ("analysis", "data", "diffusion", "plots", "pretrained")
+ROOMS = ("analysis", "data", "diffusion", "generation", "plots", "pretrained")
 
 
 def __getattr__(name: str):
@@ -90,7 +89,6 @@ __all__ = [
     "flatten",
     "fold",
     "from_json",
-    "generation",
     "init",
     "layers",
     "load",

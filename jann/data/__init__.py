@@ -25,7 +25,7 @@ from jann.data.music import PianoRolls
 from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, Windows, as_text, windows
-from jann.data.time_series import Series, Windows, read_series
+from jann.data.time_series import Series, SeriesWindows, read_series
 
 __all__ = [
     "Batches",
@@ -34,15 +34,13 @@ __all__ = [
     "MissingData",
     "PianoRolls",
     "Recordings",
+    "Series",
+    "SeriesWindows",
     "Standardise",
     "Stream",
     "Text",
     "Windows",
     "as_text",
-    "Series",
-    "Standardise",
-    "Stream",
-    "Windows",
     "batches",
     "frame_count",
     "load",
@@ -57,10 +55,10 @@ __all__ = [
     "random_flip",
     "random_mask",
     "random_shift",
+    "read_series",
     "read_wav",
     "synthesise",
     "windows",
     "write_midi",
     "write_wav",
-    "read_series",
 ]

@@ -3,8 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import images, music, recordings, text
-from jann.data import images, time_series
+from jann.data import images, music, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -18,10 +17,6 @@ DATASETS = {
     "spoken_digits": recordings.spoken_digits,
     "synthetic_canons": music.synthetic_canons,
     "jsb_chorales": music.jsb_chorales,
-}
-
-
-def load(name: str) -> Any:
     "etth1": time_series.etth1,
     "sp500": time_series.sp500,
     "apple": time_series.apple,
@@ -30,13 +25,14 @@ def load(name: str) -> Any:
 }
 
 
-def load(name: str) -> images.Dataset | time_series.Series:
+def load(name: str) -> Any:
     """The dataset called `name`, from its files in the folder JANN_DATA, in the cache, or downloaded.
 
         dataset = jann.data.load("mnist")
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
 
-    Images come as a `Dataset`, text as `Text`, sound as `Recordings`, music as `PianoRolls`.
+    Images come as a `Dataset`, text as `Text`, sound as `Recordings`, music as `PianoRolls`,
+    time series as `Series`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
     cannot be downloaded, DataError where they are truncated or altered.

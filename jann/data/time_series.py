@@ -71,7 +71,7 @@ class Series:
         """values[time, channels] with mean 0 and variance 1 over the training rows, float32"""
         return ((self.values - self.mean) / self.deviation).astype(np.float32)
 
-    def windows(self, part: str, lookback: int, horizon: int) -> "Windows":
+    def windows(self, part: str, lookback: int, horizon: int) -> "SeriesWindows":
         """All windows of standardised values whose forecast lies in a part, "train", "validation" or "test".
 
         What is looked back on may reach into the part before, as in the published splits.
@@ -85,7 +85,7 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Windows:
+class SeriesWindows:
     """Every stretch of `lookback + horizon` rows of arrays[time, features] whose last `horizon` lie in begin..end.
 
         batches = jann.data.batches(windows.starts, 32, key, transform=windows.cut)
@@ -140,7 +140,7 @@ def _windows(series, part, lookback, horizon):
         raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     begin, end = (0, *series.ends)[PARTS.index(part) :][:2]
     arrays = {"values": series.standardised, "calendar": calendar(series.times)}
-    return Windows(arrays, begin, end, lookback, horizon, part)
+    return SeriesWindows(arrays, begin, end, lookback, horizon, part)
 
 
 def calendar(times: np.ndarray) -> np.ndarray:

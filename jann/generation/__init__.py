@@ -7,6 +7,7 @@ an encoder-decoder has `begin(params, inputs, lengths, places) -> (first tokens,
 from jann.generation.beams import beam_search
 from jann.generation.choice import no_repeated_ngrams, repetition_penalised, warped
 from jann.generation.decoding import Generated, generate, stream
+from jann.generation.sampling import sample
 from jann.generation.speculation import speculate
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "generate",
     "no_repeated_ngrams",
     "repetition_penalised",
+    "sample",
     "speculate",
     "stream",
     "warped",

@@ -5,7 +5,6 @@ leading axes are batch axes. A layer returns its input's dtype: kernels are cast
 done in float32 at least.
 """
 
-from jann.layers.activations import dropout, exact_gelu, threshold
 from jann.layers.activations import dropout, exact_gelu, quick_gelu, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
 from jann.layers.classes import one_hot
@@ -43,8 +42,8 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
-from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.positions import sinusoidal
+from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.rotary import rotary_frequencies, rotated
 
 __all__ = [
@@ -95,9 +94,9 @@ __all__ = [
     "rnn",
     "rnn_cell",
     "rnn_spec",
-    "sinusoidal",
     "rotary_frequencies",
     "rotated",
+    "sinusoidal",
     "small_normal",
     "source_mask",
     "threshold",

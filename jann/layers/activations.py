@@ -1,4 +1,3 @@
-"""What `jax.nn` does not have: dropout, the threshold, and GELU in its exact form by name."""
 """What `jax.nn` does not have: dropout, the threshold, and two forms of gelu by name."""
 
 import jax
@@ -26,8 +25,6 @@ def threshold(x: jax.Array) -> jax.Array:
 
 
 def exact_gelu(x: jax.Array) -> jax.Array:
-    """x[...] -> x times the normal distribution function of x (Hendrycks and Gimpel 2016); `jax.nn.gelu` is near it."""
-    return jax.nn.gelu(x, approximate=False)
     """x[...] -> x Φ(x), with the error function where `jax.nn.gelu` has tanh (Hendrycks and Gimpel 2016)"""
     return jax.nn.gelu(x, approximate=False)
 

@@ -73,10 +73,8 @@ def dot_product_attention(
 ) -> jax.Array:
     """query[..., time, heads, head], keys and values[..., places, heads, head] -> [..., time, heads, head]
 
-    softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each
-    shared by equally many of the query's.
-    softmax(scale query · keys + bias) values, in float32 inside; scale is 1 / sqrt(head) unless given. Keys and values
-    may have fewer heads, each shared by equally many of the query's.
+    softmax(scale query · keys + bias) values, in float32 at least inside; scale is 1 / sqrt(head) unless given. Keys
+    and values may have fewer heads, each shared by equally many of the query's.
 
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
@@ -92,13 +90,6 @@ def dot_product_attention(
     exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
     if not (observing() or noisy or exact):
         batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]
-        mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
-        return jax.nn.dot_product_attention(*batched, mask=mask, is_causal=causal).reshape(query.shape)
-
-    shared = query.shape[-2] // keys.shape[-2]
-    keys, values = (jnp.repeat(part, shared, axis=-2) for part in (keys, values))
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, keys, preferred_element_type=wide_dtype(query))
-    scores = scores / math.sqrt(query.shape[-1])
         mask, bias = (None if x is None else x.reshape(-1, *x.shape[-3:]) for x in (mask, bias))
         bias = None if bias is None else bias.astype(query.dtype)
         y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)

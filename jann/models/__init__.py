@@ -9,8 +9,8 @@ from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
 from jann.models.gpt2 import GPT2
 from jann.models.lenet import LeNet
-from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.llama import Llama
+from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
@@ -18,61 +18,54 @@ from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, percept
 from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
 from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.t5 import T5
+from jann.models.temporal_fusion import TemporalFusionTransformer
+from jann.models.transformer import Transformer
 from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
-from jann.models.temporal_fusion import TemporalFusionTransformer
 from jann.models.vgg import VGG
+from jann.models.vit import ViT
 from jann.models.wavenet import WaveNet
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "MLP",
-    "RNN",
-    "DiT",
-    "MLP",
-    "VAE",
-from jann.models.t5 import T5
-from jann.models.transformer import Transformer
-from jann.models.vgg import VGG
-from jann.models.vit import ViT
-
-__all__ = [
-    "BERT",
-    "GPT2",
-    "MLP",
-    "T5",
-    "Transformer",
-    "VGG",
     "Autoencoder",
+    "BERT",
     "BatchNorm",
     "Chain",
     "Conv",
     "ConvAutoencoder",
+    "DLinear",
+    "DiT",
     "Discriminator",
     "Dropout",
     "Flatten",
+    "GPT2",
+    "GRU",
     "Generator",
-    "DLinear",
-    "Dropout",
-    "Flatten",
+    "LSTM",
     "LSTMForecaster",
     "LeNet",
     "Linear",
     "Llama",
+    "MLP",
     "Neuron",
     "Parallel",
     "PatchTST",
     "Perceptron",
+    "RNN",
     "RecurrentLanguageModel",
     "ResNet",
     "Residual",
-    "WaveNet",
     "SequenceClassifier",
-    "UNet",
-    "absolute",
+    "T5",
     "TemporalFusionTransformer",
+    "Transformer",
+    "UNet",
+    "VAE",
+    "VGG",
     "ViT",
+    "WaveNet",
+    "absolute",
     "chain",
     "elbo",
     "elbo_objective",
@@ -89,6 +82,6 @@ __all__ = [
     "resnet34",
     "resnet50",
     "resnet56",
-    "sparsity",
     "sentence_embedding",
+    "sparsity",
 ]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jann.core import Model, fold, stack
 from jann.depth import apply_blocks, depth_keys, scope, tap
@@ -26,6 +25,7 @@ from jann.layers import (
     layer_norm_spec,
     linear,
     linear_spec,
+    sinusoidal,
     source_mask,
     token_positions,
 )
@@ -87,7 +87,7 @@ class Transformer(Model):
     def embedded(self, params, tokens, positions, key):
         """tokens, positions[..., time] -> sqrt(embed) table[token] + sinusoids of the position"""
         x = embedding(params["tokens"], tokens) * self.embed**0.5
-        x = x + sinusoids(positions, self.embed).astype(x.dtype)
+        x = x + sinusoidal(positions, self.embed).astype(x.dtype)
         return tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
 
     def half(self, p, name, x, function, key):
@@ -177,10 +177,3 @@ class Transformer(Model):
         )
         state = cross_state(state, params["decoder"]["blocks"], memory, lengths, dtype)
         return jnp.full((*lead, 1), self.begin_token, jnp.int32), state
-
-
-def sinusoids(positions: jax.Array, features: int) -> jax.Array:
-    """positions[...] -> [..., features]: sines, then cosines, of wavelengths from 2π to 10,000 · 2π"""
-    rates = 10_000.0 ** -(np.arange(features // 2) / (features // 2))
-    angles = positions[..., None] * jnp.asarray(rates, jnp.float32).reshape((1,) * positions.ndim + (-1,))
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)

@@ -11,8 +11,8 @@ from jann.plots.forecasts import forecasts, importances
 from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
 from jann.plots.networks import network
-from jann.plots.sound import piano_rolls, spectrograms
 from jann.plots.scatters import scatter
+from jann.plots.sound import piano_rolls, spectrograms
 
 __all__ = [
     "confusion_matrix",
@@ -26,6 +26,6 @@ __all__ = [
     "importances",
     "network",
     "piano_rolls",
-    "spectrograms",
     "scatter",
+    "spectrograms",
 ]

@@ -17,8 +17,6 @@ import numpy as np
 from einops import EinopsError
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, in_form_of
-from jann.trees import Tree, flatten, unflatten
 from jann.core import Model, Param, block_names, in_form_of, is_param
 from jann.trees import Tree, flatten, path_name, unflatten
 

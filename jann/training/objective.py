@@ -64,7 +64,6 @@ def _entries(batch: dict, inputs: str | tuple[str, ...]) -> list:
     return [batch[name] for name in ((inputs,) if isinstance(inputs, str) else inputs)]
 
 
-def _all_of(kept: Tree, statistics: Tree) -> Tree:
 def penalised(loss: Loss, name: str, penalty: Callable[[Any], jax.Array], weight: float | jax.Array) -> Loss:
     """The loss of `make_step`: loss + weight × penalty(the value tapped as `name`), the penalty among the metrics.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jann.data
-from jann.data.time_series import Series, Windows, calendar, filled, read_series
+from jann.data.time_series import Series, SeriesWindows, calendar, filled, read_series
 
 
 def counting(rows=20, channels=2, ends=(10, 14, 20)):
@@ -75,7 +75,7 @@ def test_windows_that_do_not_fit(part, lookback, horizon, message):
 
 
 def test_a_longest_window_fits_once():
-    windows = Windows({"values": np.arange(5.0)[:, None]}, 0, 5, 3, 2)
+    windows = SeriesWindows({"values": np.arange(5.0)[:, None]}, 0, 5, 3, 2)
     assert windows.starts["start"].tolist() == [0]
     assert windows.cut({"start": 0})["target"].ravel().tolist() == [3, 4]
 
