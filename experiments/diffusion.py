@@ -261,10 +261,9 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
     labels = np.repeat(np.arange(classes), columns)
     noise = jax.random.normal(key, (len(labels), *dataset.train["image"].shape[1:]))
     images, states = sample(params, noise, labels, key, trajectory=True, **options)
-    shown = np.linspace(0, len(states) - 1, columns - 1).round().astype(int)
-    start = np.clip(noise / 2 + 0.5, 0, 1)
-    path = np.stack([start[::columns], *(states[shown, ::columns])], 1)
-    captions = [("noise", *(f"step {i + 1}" for i in shown))[j] for _ in range(classes) for j in range(columns)]
+    shown = np.unique(np.linspace(0, len(states) - 1, columns - 1).round().astype(int))
+    path = np.stack([np.clip(noise[::columns] / 2 + 0.5, 0, 1), *states[shown, ::columns]], 1)
+    captions = ["noise", *(f"step {i + 1}" for i in shown)] * classes
     real = [dataset.train["image"][dataset.train["label"] == label][:columns] for label in range(classes)]
     loss = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
     weight = options["guidance"]
@@ -273,7 +272,7 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
         samples=jann.plots.images(np.asarray(images), columns=columns, title=f"Samples, guidance {weight:g}"),
         real=jann.plots.images(np.concatenate(real) / dataset.scale, columns=columns, title="Real images"),
         denoising=jann.plots.images(
-            np.concatenate(path), captions, columns, title=f"From noise to image, guidance {weight:g}"
+            np.concatenate(path), captions, len(shown) + 1, title=f"From noise to image, guidance {weight:g}"
         ),
         loss=jann.plots.curves(
             {"train": loss["loss"], "validation (averaged weights)": loss["validation_loss"]},
