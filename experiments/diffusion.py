@@ -209,26 +209,25 @@ def main(
     noising = Process(process, SCHEDULES[schedule](), prediction, min_snr, null)
     folder = jann.open_run(out or Path(f"runs/diffusion-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
-    print("the judge")
-    judge = train_judge(dataset, folder.parent / f"judge-{data}")
-
     train = trainer(dataset, model, noising, size.steps, size.batch_size, learning_rate, average)
     scores, histories = [], []
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
-    for i in range(seed, seed + seeds):
-        print(f"seed {i}")
-        try:
+    try:
+        print("the judge")
+        judge = train_judge(dataset, folder.parent / f"judge-{data}")
+        for i in range(seed, seed + seeds):
+            print(f"seed {i}")
             params, history = train(folder / f"seed-{i}", i)
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        histories.append(history)
-        key, asked = jann.fold(jax.random.key(i), "samples"), judge.asked(size.samples)
-        scores.append([
-            judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
-            for weight in guidance
-        ])  # fmt: skip
+            histories.append(history)
+            key, asked = jann.fold(jax.random.key(i), "samples"), judge.asked(size.samples)
+            scores.append([
+                judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
+                for weight in guidance
+            ])  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+        return
 
     rows = [
         {
