@@ -18,6 +18,7 @@ import optax
 import tyro
 
 import jann
+from experiments.diffusion import to_signed
 from experiments.generated_images import Judge, train_judge
 from experiments.reporting import over_seeds, save_figures, show_table, write_results
 from jann.models import Discriminator, Generator
@@ -37,11 +38,6 @@ class Size:
 
 SIZES = {"digits": Size(200, 64, 1000), "mnist": Size(10, 64, 5000)}
 SIZES["fashion_mnist"] = SIZES["mnist"]
-
-
-def to_signed(batch: dict, key: jax.Array | None = None, scale: float = 255.0) -> dict:
-    """image of 0 .. scale -> -1 .. 1"""
-    return {**batch, "image": batch["image"].astype(jnp.float32) * (2 / scale) - 1}
 
 
 @partial(jax.jit, static_argnums=0)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import scope, tap
 from jann.layers import conv, conv_spec, conv_transpose, linear, linear_spec
 from jann.models.mlp import MLP
@@ -40,20 +40,19 @@ class Autoencoder(Model):
     def spec(self):
         return {"encoder": self.encoder.spec(), "decoder": self.decoder.spec()}
 
-    def encode(self, params, x, key=None):
+    def encode(self, params, x):
         """x[..., inputs] -> code[..., code]"""
         with scope("encoder"):
-            return self.code_activation(self.encoder(params["encoder"], x, key=fold(key, "encoder")))
+            return self.code_activation(self.encoder(params["encoder"], x))
 
-    def decode(self, params, code, key=None):
+    def decode(self, params, code):
         """code[..., code] -> [..., inputs]"""
         with scope("decoder"):
-            return self.decoder(params["decoder"], code, key=fold(key, "decoder"))
+            return self.decoder(params["decoder"], code)
 
     def apply(self, params, x, state=None, key=None):
         """x[..., inputs] -> its reconstruction [..., inputs]"""
-        code = tap("code", self.encode(params, x, key))
-        return self.decode(params, code, key), state
+        return self.decode(params, tap("code", self.encode(params, x))), state
 
 
 class ConvAutoencoder(Model):
@@ -98,13 +97,13 @@ class ConvAutoencoder(Model):
             "decoder": [conv_spec(a, b, (4, 4)) for a, b in pairwise(channels[::-1])],
         }
 
-    def encode(self, params, x, key=None):
+    def encode(self, params, x):
         """x[..., size, size, channels] -> code[..., code]"""
         for i, p in enumerate(params["encoder"]):
             x = tap(f"encoder_{i}", self.activation(conv(p, x, stride=2)))
         return self.code_activation(linear(params["code"], x.reshape(*x.shape[:-3], -1)))
 
-    def decode(self, params, code, key=None):
+    def decode(self, params, code):
         """code[..., code] -> [..., size, size, channels]"""
         x = linear(params["places"], code)
         x = x.reshape(*x.shape[:-1], *self.smallest)

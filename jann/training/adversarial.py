@@ -90,9 +90,11 @@ def adversarial_step(
     inputs:        the batch's entry with real examples
     labels:        the batch's entry with their classes, which both networks take second; None for no condition
 
-    Metrics: "loss" is the sum of both losses, which are "discriminator_loss" and "generator_loss"; "real_score" and
-    "fake_score" are means. Raises ValueError for another loss, a penalty on a discriminator with batch norm, or
-    `critic_steps` that do not divide the batch.
+    Metrics: "discriminator_loss", "generator_loss", "loss" (their sum, with the weighted penalty), and the mean scores
+    "real_score" and "fake_score"; of several discriminator's steps, the last one's.
+
+    Raises ValueError for another loss, a penalty on a discriminator with batch norm, or `critic_steps` that do not
+    divide the batch.
     """
     if loss not in LOSSES:
         raise ValueError(f"no adversarial loss is called {loss!r}: there are {', '.join(LOSSES)}")
