@@ -115,7 +115,7 @@ def test_the_transformer_trains_and_is_reported(series, tmp_path):
     assert shifted["model"] == "tft, shifted to cover validation" and raw["test_mse"] != shifted["test_mse"]
     assert "coverage_0.5" not in naive
     logged = [json.loads(line) for line in (tmp_path / "seed-3/metrics.jsonl").read_text().splitlines()]
-    assert logged[1]["validation_loss"] < 0.9 * logged[0]["validation_loss"]
+    assert logged[1]["loss"] < 0.9 * logged[0]["loss"]
     for q in QUANTILES:
         assert abs(raw[f"coverage_{q:g}"]["mean"] - q) < 0.15
     for name in ("forecasts", "loss", "importances", "attention"):
