@@ -23,6 +23,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 KNOWN = ("hour", "weekday")
 DAY = 24
 
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a forecaster is trained: Adam with a warm-up and cosine schedule, and early stopping.
@@ -31,8 +32,8 @@ class Recipe:
     batch_size:     windows in a step
     learning_rate:  peak of the schedule
     weight_decay:   decay of the kernels (AdamW)
-    patience:       epochs without a better validation loss before it stops
-    every:          steps between two looks at the validation part, by default an epoch
+    patience:       looks at the validation part without a better loss before it stops
+    every:          steps between two looks, by default an epoch
     """
 
     epochs: int
@@ -45,7 +46,12 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a kind of model sees and is measured by. `prepare(windows)` makes the transform of `batches`."""
+    """What a kind of model sees and is measured by.
+
+    inputs:     the name of the batch's entry that the model takes
+    criterion:  as in `jann.objective`
+    prepare:    windows -> the transform of their batches
+    """
 
     inputs: str
     criterion: Callable

@@ -43,7 +43,6 @@ PUBLISHED = {  # test MSE / MAE on ETTh1, by model and look-back
     ("patchtst", 512): "0.370 / 0.400 (Nie et al. 2023)",
 }
 
-
 RECIPES = {
     "dlinear": Recipe(epochs=10, batch_size=32, learning_rate=1e-3),
     "lstm": Recipe(epochs=8, batch_size=64, learning_rate=1e-3),
@@ -136,8 +135,8 @@ def run(
     if recalibrated:
         rows.append(row(f"{name}, shifted to cover validation", recalibrated))
     rows.append(row("the last day again", [rolling(series, "test", last_day, None, POINT, lookback, horizon)]))
-    about = {"data": series.name, "lookback": lookback, "horizon": horizon}
-    write_results(folder, [{**about, "parameters": jann.count(model), **each} for each in rows])
+    about = {"data": series.name, "lookback": lookback, "horizon": horizon, "parameters": jann.count(model)}
+    write_results(folder, [{**about, **each} for each in rows[:-1]] + [{**about, "parameters": 0, **rows[-1]}])
     figures(folder, series, name, model, params, task, lookback, horizon, histories)
     n = len(series.windows("test", lookback, horizon).starts["start"])
     columns = dict.fromkeys(column for each in rows for column in each)

@@ -5,8 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
-from jann.depth import tap
+from jann.core import Model, fold, stack
+from jann.depth import depth_keys, tap
 from jann.layers import dropout, embedding, embedding_spec, instance_norm, linear, linear_spec, lstm, lstm_spec
 from jann.layers.dtypes import wide_dtype
 from jann.layers.gated_residual import (
@@ -79,7 +79,7 @@ class TemporalFusionTransformer(Model):
         }
         if self.static:
             spec["static"] = variable_selection_spec(len(self.static), hidden)
-            spec["contexts"] = {name: residual for name in CONTEXTS}
+            spec["contexts"] = stack(residual, contexts=len(CONTEXTS))
         return spec
 
     def apply(self, params, inputs, state=None, key=None):
@@ -146,10 +146,13 @@ class TemporalFusionTransformer(Model):
         static = self._embedded(params, "static", inputs["static"]).astype(dtype)
         static, weights = variable_selection(params["static"], static, None, self.dropout, fold(key, "static"))
         tap("static_weights", weights)
-        return {
-            name: gated_residual(params["contexts"][name], static, None, self.dropout, fold(key, f"contexts/{name}"))
-            for name in CONTEXTS
-        }
+
+        def encode(p, key):
+            return gated_residual(p, static, None, self.dropout, key)
+
+        keys = depth_keys(fold(key, "contexts"), len(CONTEXTS))
+        contexts = jax.vmap(encode, in_axes=(0, None if keys is None else 0))(params["contexts"], keys)
+        return dict(zip(CONTEXTS, contexts, strict=True))
 
     def _attention_spec(self):
         head = self.hidden // self.heads
