@@ -96,13 +96,6 @@ def dot_product_attention(
         bias = None if bias is None else bias.astype(query.dtype)
         y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
         return y.reshape(query.shape)
-        mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
-        return jax.nn.dot_product_attention(*batched, mask=mask, is_causal=causal).reshape(query.shape)
-
-    shared = query.shape[-2] // keys.shape[-2]
-    keys, values = (jnp.repeat(part, shared, axis=-2) for part in (keys, values))
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, keys, preferred_element_type=wide_dtype(query))
-    scores = scores / math.sqrt(query.shape[-1])
     if causal:
         past = with_scores(jnp.tril(jnp.ones(scored[1:], bool)), (*lead, *scored))
         mask = past if mask is None else mask & past

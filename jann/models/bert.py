@@ -77,9 +77,9 @@ class BERT(Model):
             spec["pooler"] = dense(self.embed, self.embed)
         if self.head == "words":  # the table of tokens gives the logits
             bias = Param({"vocab": self.vocab}, zeros)
-            spec["words"] = {"dense": dense(self.embed, self.embed), "norm": norm, "bias": bias}
+            spec["head"] = {"dense": dense(self.embed, self.embed), "norm": norm, "bias": bias}
         elif self.head != "features":
-            spec[self.head] = dense(self.embed, 2 if self.head == "span" else self.labels)
+            spec["head"] = dense(self.embed, 2 if self.head == "span" else self.labels)
         return spec
 
     def apply(self, params, tokens, lengths=None, segments=None, state=None, key=None):
@@ -90,13 +90,13 @@ class BERT(Model):
         """
         x = self.features(params, tokens, lengths, segments, key)
         if self.head == "words":
-            p = params["words"]
+            p = params["head"]
             y = layer_norm(p["norm"], self.activation(linear(p["dense"], x)), self.epsilon)
             logits = y @ params["tokens"]["table"].T.astype(x.dtype)
             return logits + p["bias"].astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)), state
         if self.head == "sentence":
             x = dropout(self.pooled(params, x), self.dropout, fold(key, "pooled"))
-        return x if self.head == "features" else linear(params[self.head], x), state
+        return x if self.head == "features" else linear(params["head"], x), state
 
     def features(self, params, tokens, lengths=None, segments=None, key=None):
         """tokens[..., time] -> [..., time, embed]"""

@@ -39,7 +39,8 @@ class T5(Model):
     decoder_layers:  by default as many as `layers`, those of the encoder
     gated:           version 1.1: activation(gate) * up, in place of activation(up)
     buckets, furthest:  of the relative positions: exact for the near ones, by the logarithm up to the furthest
-    tied:            version 1.0: the table of tokens also gives the logits, of x / sqrt(embed)
+    tied:            version 1.0: the table of tokens also gives the logits
+    scaled:          of x / sqrt(embed); by default where it is tied
     begin_token:     what a decoder's input begins with
     """
 
@@ -56,6 +57,7 @@ class T5(Model):
     furthest: int = 128
     epsilon: float = 1e-6
     tied: bool = True
+    scaled: bool | None = None
     begin_token: int = 0
     dropout: float = 0.0
 
@@ -181,9 +183,8 @@ class T5(Model):
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
-        if not self.tied:
-            return linear(params["head"], x)
-        return (x * self.embed**-0.5) @ params["tokens"]["table"].T.astype(x.dtype)
+        x = x * self.embed**-0.5 if (self.tied if self.scaled is None else self.scaled) else x
+        return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
 
     def begin(self, params, inputs, lengths, places: int, dtype: Any = jnp.float32):
         """inputs[rows, source] -> (the decoder's first tokens [rows, 1], its state with room for `places` tokens)"""

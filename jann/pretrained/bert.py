@@ -82,11 +82,10 @@ def table(model: BERT, names: Sequence[str]) -> Table:
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),
         *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         *dense(f"{prefix}pooler.dense", "pooler"),
-        *dense("cls.predictions.transform.dense", "words/dense"),
-        *norm("cls.predictions.transform.LayerNorm", "words/norm"),
-        ("cls.predictions.bias", "words/bias", None),
-        *dense("qa_outputs", "span"),
-        *dense("classifier", model.head),
+        *dense("cls.predictions.transform.dense", "head/dense"),
+        *norm("cls.predictions.transform.LayerNorm", "head/norm"),
+        ("cls.predictions.bias", "head/bias", None),
+        *dense("qa_outputs" if model.head == "span" else "classifier", "head"),
     )
 
 

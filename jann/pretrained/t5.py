@@ -19,7 +19,8 @@ def from_config(config: dict) -> T5:
         raise PretrainedError(f"feed_forward_proj={config['feed_forward_proj']!r} is not an activation or gated-one")
     if gated and units == "gelu":
         units = "gelu_new"  # so it was meant, before the two had names
-    layers = config.get("num_layers", 6)
+    layers, tied = config.get("num_layers", 6), config.get("tie_word_embeddings", True)
+    scaled = config.get("scale_decoder_outputs", tied)
     return T5(
         vocab=config.get("vocab_size", 32128),
         embed=config.get("d_model", 512),
@@ -33,7 +34,8 @@ def from_config(config: dict) -> T5:
         buckets=config.get("relative_attention_num_buckets", 32),
         furthest=config.get("relative_attention_max_distance", 128),
         epsilon=config.get("layer_norm_epsilon", 1e-6),
-        tied=config.get("tie_word_embeddings", True),
+        tied=tied,
+        scaled=None if scaled == tied else scaled,
         begin_token=config.get("decoder_start_token_id", config.get("pad_token_id", 0)) or 0,
     )
 
@@ -57,6 +59,7 @@ def to_config(model: T5) -> dict:
         "relative_attention_max_distance": model.furthest,
         "layer_norm_epsilon": model.epsilon,
         "tie_word_embeddings": model.tied,
+        "scale_decoder_outputs": model.tied if model.scaled is None else model.scaled,
         "decoder_start_token_id": model.begin_token,
         "pad_token_id": model.begin_token,
         "is_encoder_decoder": True,
