@@ -1,0 +1,180 @@
+"""Published folders: both spellings, shards, half precision, and an error that says what is wrong with a folder."""
+
+import json
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.flax import load_file, save_file
+
+import jann
+from jann.models import BERT, GPT2, T5, Llama, ViT
+from jann.pretrained import PretrainedError, WeightsError, from_pretrained, hub, save_pretrained
+from jann.pretrained.llama import from_config as llama_of
+
+LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)
+SCALING = (("type", "yarn"), ("factor", 4.0), ("original", 16))
+MODELS = {
+    "gpt2": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, activation=jax.nn.relu),
+    "gpt2_untied": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, tied=False),
+    "llama": LLAMA,
+    "llama_scaled": Llama(11, 8, 2, 2, 12, head=6, rotary_scaling=SCALING, qkv_bias=True, out_bias=True, mlp_bias=True),
+    "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
+    "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
+    "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
+    "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
+    "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
+    "t5": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, gated=True, tied=False, decoder_layers=1),
+    "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
+    "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
+    "vit_features": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=0, pooler=True),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, drawn):
+    save_pretrained(tmp_path, LLAMA, drawn(LLAMA))
+    return tmp_path
+
+
+def same(a, b):
+    a, b = jann.flatten(a), jann.flatten(b)
+    assert a.keys() == b.keys()
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path], err_msg=path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_written_is_read(name, tmp_path, drawn):
+    model = MODELS[name]
+    params = drawn(model)
+    save_pretrained(tmp_path, model, params)
+    again, read = from_pretrained(tmp_path)
+    sizes = {f: getattr(again, f) for f in ("key_value_heads", "head", "decoder_layers") if hasattr(again, f)}
+    assert again == model or jann.to_json(again)["fields"] | sizes == jann.to_json(again)["fields"]
+    assert json.dumps(jann.pretrained.hub.family_of({"model_type": hub.read_config(tmp_path)["model_type"]}).to_config(
+        again)) == json.dumps({k: v for k, v in hub.read_config(tmp_path).items() if k != "torch_dtype"})  # fmt: skip
+    same(read, params)
+    listed = jann.core.listed(model, params)
+    save_pretrained(tmp_path, model, listed)
+    same(from_pretrained(tmp_path)[1], params)
+
+
+def test_shards_are_gathered_and_a_missing_one_is_named(folder, drawn):
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    parts = {"a.safetensors": names[:5], "b.safetensors": names[5:]}
+    for file, part in parts.items():
+        save_file({name: tensors[name] for name in part}, folder / file)
+    where = {name: file for file, part in parts.items() for name in part}
+    (folder / hub.INDEX).write_text(json.dumps({"weight_map": where}))
+    (folder / hub.WEIGHTS).unlink()
+    same(from_pretrained(folder)[1], drawn(LLAMA))
+    (folder / "b.safetensors").rename(folder / "c.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"b\.safetensors is missing, though .* names it"):
+        from_pretrained(folder)
+    shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+    with pytest.raises(PretrainedError, match=f"b.safetensors lacks {re.escape(names[5])}"):
+        from_pretrained(folder)
+
+
+def test_half_precision_stays_or_becomes_what_is_asked(tmp_path, drawn):
+    low = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), drawn(LLAMA))
+    save_pretrained(tmp_path, LLAMA, low)
+    assert hub.read_config(tmp_path)["torch_dtype"] == "bfloat16"
+    same(from_pretrained(tmp_path)[1], low)
+    wide = from_pretrained(tmp_path, dtype=jnp.float32)[1]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(wide)} == {"float32"}
+    same(wide, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), low))
+
+
+def test_leaves_go_straight_to_their_devices(folder):
+    mesh = jax.make_mesh((1,), ("model",))
+    _, params = from_pretrained(folder, mesh=mesh, rules={"heads": "model", "hidden": "model"})
+    assert params["blocks"]["query"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, None, "model", None)
+    assert params["blocks"]["down"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, "model", None)
+
+
+def test_both_spellings_of_rotary_options():
+    sizes = {"model_type": "llama", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 64}  # fmt: skip
+    old = {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    new = {"rope_parameters": {"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0}}
+    assert llama_of(sizes | old) == llama_of(sizes | new)
+    assert llama_of(sizes | old).rotary_base == 500.0
+    assert llama_of(sizes | old).rotary_scaling == (("type", "linear"), ("factor", 2.0))
+    with pytest.raises(PretrainedError, match="rotary scaling 'longrope' is not one that jann knows"):
+        llama_of(sizes | {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}})
+
+
+def edit(folder, **changes):
+    config = hub.read_config(folder)
+    (folder / hub.CONFIG).write_text(json.dumps(config | changes))
+
+
+def test_an_unknown_architecture_or_option_is_named(folder):
+    edit(folder, hidden_act="swoosh")
+    with pytest.raises(PretrainedError, match="activation 'swoosh'"):
+        from_pretrained(folder)
+    edit(folder, model_type="mamba9")
+    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gpt2"):
+        from_pretrained(folder)
+    edit(folder, model_type="gpt2", scale_attn_by_inverse_layer_idx=True)
+    with pytest.raises(PretrainedError, match="scale_attn_by_inverse_layer_idx=True is not supported"):
+        from_pretrained(folder)
+
+
+def test_the_configuration_of_another_family_is_noticed(folder):
+    edit(folder, model_type="gpt2", n_embd=8, n_head=2, n_layer=2, vocab_size=11)
+    with pytest.raises(WeightsError, match=r"wte\.weight: missing"):
+        from_pretrained(folder)
+
+
+def test_missing_tensors_are_errors_left_over_ones_warnings_other_shapes_named(folder, drawn):
+    tensors = load_file(folder / hub.WEIGHTS)
+    save_file({**tensors, "value_head.weight": jnp.ones(3)}, folder / hub.WEIGHTS)
+    with pytest.warns(UserWarning, match="not used, .*value_head.weight"):
+        same(from_pretrained(folder)[1], drawn(LLAMA))
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file({**tensors, name: jnp.ones((8, 7))}, folder / hub.WEIGHTS)
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)}: got \[7, 8\], wanted \[8, 12\]"):
+        from_pretrained(folder)
+    del tensors[name]
+    save_file(tensors, folder / hub.WEIGHTS)
+    with pytest.raises(WeightsError, match=re.escape(f"{name}: missing")):
+        from_pretrained(folder)
+
+
+def test_damaged_and_missing_files(folder):
+    whole = (folder / hub.WEIGHTS).read_bytes()
+    (folder / hub.WEIGHTS).write_bytes(whole[:-10])
+    with pytest.raises(PretrainedError, match="damaged or truncated"):
+        from_pretrained(folder)
+    (folder / hub.WEIGHTS).unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(FileNotFoundError, match="pytorch_model.bin would run code as it is read"):
+        from_pretrained(folder)
+    (folder / hub.CONFIG).write_text("{")
+    with pytest.raises(PretrainedError, match="not whole JSON"):
+        from_pretrained(folder)
+    (folder / hub.CONFIG).unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        from_pretrained(folder)
+
+
+def test_a_name_that_is_no_folder_says_how_to_get_one(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match=r"gpt2-tiny is no folder here.*pip install 'jann\[hub\]'"):
+        from_pretrained("gpt2-tiny")
+
+
+def test_what_no_family_describes_is_not_written(tmp_path, drawn):
+    with pytest.raises(PretrainedError, match="MLP belongs to no published family"):
+        save_pretrained(tmp_path, jann.models.MLP(2, (3,), 1), drawn(jann.models.MLP(2, (3,), 1)))
+    odd = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, query_key_norm=True, mlp_bias=True)
+    with pytest.raises(PretrainedError, match="no published family has the options"):
+        save_pretrained(tmp_path, odd, drawn(odd))
+    assert not (tmp_path / hub.WEIGHTS).exists()
