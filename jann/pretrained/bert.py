@@ -77,15 +77,18 @@ def table(model: BERT, names: Sequence[str]) -> Table:
         *norm("output.LayerNorm", "mlp_norm"),
     )  # fmt: skip
     embeddings = (("word", "tokens"), ("position", "positions"), ("token_type", "segments"))
+    if model.head == "words":
+        transform = "cls.predictions.transform"
+        head = (*dense(f"{transform}.dense", "head/dense"), *norm(f"{transform}.LayerNorm", "head/norm"))
+        head += (("cls.predictions.bias", "head/bias", None),)
+    else:
+        head = dense("qa_outputs" if model.head == "span" else "classifier", "head")
     return (
         *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),
         *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         *dense(f"{prefix}pooler.dense", "pooler"),
-        *dense("cls.predictions.transform.dense", "head/dense"),
-        *norm("cls.predictions.transform.LayerNorm", "head/norm"),
-        ("cls.predictions.bias", "head/bias", None),
-        *dense("qa_outputs" if model.head == "span" else "classifier", "head"),
+        *head,
     )
 
 

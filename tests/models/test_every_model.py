@@ -29,6 +29,7 @@ from jann.models import (
     PatchTST,
     Perceptron,
     ResNet,
+    ViT,
     chain,
     parallel,
     residual,
@@ -63,6 +64,7 @@ MODELS = {
         PatchTST(9, 2, 4, 2, embed=4, heads=1, hidden=5, layers=1, norm="layer", pooling="mean"),
         (9, 2),
     ),
+    "vit": (ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, dropout=0.5), (4, 4, 1)),
     "linear": (Linear(4, 3), (4,)),
     "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
     "batch_norm": (BatchNorm(4), (4,)),
@@ -125,8 +127,9 @@ def test_half_precision_in_half_precision_out(name, made):
         np.testing.assert_allclose(low.astype(jnp.float32), full, rtol=0.1, atol=0.15)
 
 
-@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "generator", "discriminator"])
-@pytest.mark.parametrize("name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "patchtst"])
+@pytest.mark.parametrize(
+    "name", ["vgg", "resnet_cifar", "resnet_imagenet", "chain", "generator", "discriminator", "patchtst"]
+)
 def test_statistics_come_out_where_the_running_ones_belong(made):
     model, params, x = made
     trained, running = jann.split(model, params)

@@ -1,0 +1,168 @@
+"""What holds for every model of tokens: gradients, batches, stacked or listed blocks, JSON, dropout, and learning."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jann
+from jann.analysis import check_gradients
+from jann.generation import generate
+from jann.models import BERT, GPT2, T5, Llama, Transformer, sentence_embedding
+
+MODELS = {
+    "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
+    "llama": (
+        Llama(7, 8, 2, 4, 10, key_value_heads=2, head=4, window=(0, 3), query_key_norm=True, epsilon=1e-3, dropout=0.5),
+        1,
+    ),
+    "llama_yarn": (
+        Llama(7, 8, 1, 2, 10, rotary_scaling=(("type", "yarn"), ("factor", 2.0), ("original", 4)), qkv_bias=True),
+        1,
+    ),
+    "bert": (BERT(7, 9, 2, 8, 2, 2, 10, head="words", epsilon=1e-3, dropout=0.5), 1),
+    "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
+    "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),
+    "transformer": (Transformer(7, 8, 2, 2, 10, activation=jnp.tanh, epsilon=1e-3, dropout=0.5), 2),
+    "transformer_norm_first": (Transformer(7, 8, 1, 2, 10, activation=jnp.tanh, epsilon=1e-3, norm_first=True), 2),
+}
+names = pytest.mark.parametrize("name", MODELS)
+
+
+@pytest.fixture
+def made(name, drawn):
+    model, inputs = MODELS[name]
+    random = np.random.default_rng(0)
+    return model, drawn(model), [random.integers(0, 7, (3, 6 - i)) for i in range(inputs)]
+
+
+@names
+def test_gradients(made, name):
+    model, params, tokens = made
+    weights = jax.random.normal(jax.random.key(3), jax.eval_shape(model, params, *tokens).shape)
+    check_gradients(lambda p: (model(p, *tokens) * weights).sum(), params, tolerance=1e-4)
+
+
+@names
+def test_vmap_one_example_and_listed_blocks_agree_with_the_batch(made, name):
+    model, params, tokens = made
+
+    @jax.jit
+    def each_way(params, tokens):
+        one = [part[1] for part in tokens]
+        mapped = jax.vmap(model, (None, *[0] * len(tokens)))(params, *tokens)
+        return model(params, *tokens), mapped, model(params, *one), model(jann.core.listed(model, params), *tokens)
+
+    batch, mapped, one, listed = each_way(params, tokens)
+    for other in (mapped, listed):
+        np.testing.assert_allclose(other, batch, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(one, batch[1], rtol=1e-4, atol=1e-5)
+
+
+@names
+def test_json_noise_and_half_precision(made, name):
+    model, params, tokens = made
+    assert jann.from_json(json.loads(json.dumps(jann.to_json(model)))) == model
+    key = jax.random.key(0)
+    run = jax.jit(lambda params, key: model(params, *tokens, key=key))
+    plain, noisy = run(params, None), run(params, key)
+    np.testing.assert_array_equal(noisy, run(params, key))
+    assert np.array_equal(plain, noisy) == (model.dropout == 0)
+    low = run(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params), None)
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), plain, rtol=0.2, atol=0.3)
+
+
+@pytest.mark.parametrize("name", ["bert", "t5", "transformer"])
+def test_padding_of_the_source_does_not_leak(made, name):
+    model, params, tokens = made
+    lengths = jnp.array([6, 4, 1])
+    run = jax.jit(lambda first, *rest: model(params, first, *rest, lengths=lengths))
+    changed = np.where(np.arange(6) < np.asarray(lengths)[:, None], tokens[0], 3)
+    for i, length in enumerate(lengths):
+        shown = slice(None) if len(tokens) > 1 else slice(int(length))
+        found = run(changed, *tokens[1:])[i][shown]
+        np.testing.assert_allclose(found, run(*tokens)[i][shown], rtol=1e-5, atol=1e-5)
+        alone = model(params, tokens[0][i, :length], *(part[i] for part in tokens[1:]))
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["t5", "transformer"])
+def test_the_decoder_is_causal_and_its_cache_equals_the_whole(made, name):
+    model, params, (inputs, tokens) = made
+    lengths = jnp.array([6, 4, 1])
+
+    @jax.jit
+    def both(params, inputs, tokens):
+        whole = model(params, inputs, tokens, lengths=lengths)
+        _, state = model.begin(params, inputs, lengths, 8)
+        pieces = []
+        for begin, end in ((0, 2), (2, 3), (3, 5)):
+            x, state = model.features(params, tokens[:, begin:end], state=state)
+            pieces.append(model.logits(params, x))
+        return whole, jnp.concatenate(pieces, 1)
+
+    whole, pieces = both(params, inputs, tokens)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-5)
+    later = both(params, inputs, np.concatenate([tokens[:, :3], 6 - tokens[:, 3:]], 1))[0]
+    np.testing.assert_allclose(later[:, :3], whole[:, :3], rtol=1e-5, atol=1e-6)
+    assert np.abs(later[:, 3:] - whole[:, 3:]).max() > 1e-3
+
+
+def test_a_transformer_learns_to_reverse(key):
+    model = Transformer(vocab=8, embed=32, layers=1, heads=4, hidden=64)
+    optimizer = optax.adam(3e-3)
+
+    def draw(key):
+        source = jax.random.randint(key, (64, 5), 2, 8)
+        target = source[:, ::-1]
+        return source, jnp.concatenate([jnp.ones((64, 1), jnp.int32), target[:, :-1]], 1), target
+
+    def loss(params, batch, key, extra=None):
+        source, shown, target = batch
+        logits = model(params, source, shown)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, target).mean(), ({}, extra)
+
+    def batches(step):
+        return draw(jax.random.fold_in(key, step))
+
+    step = jann.make_step(loss, optimizer)
+    train = jax.jit(lambda state: jann.train(step, batches, state, 500))
+    state, _ = train(jann.start(model, optimizer, key))
+    source, _, target = draw(jax.random.key(99))
+    made = generate(model, state.params, source[:16], 5)
+    assert (np.asarray(made.tokens) == np.asarray(target[:16])).mean() > 0.95
+
+
+def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
+    model = BERT(7, 9, 2, 8, 2, 2, 10, head="features", epsilon=1e-3)
+    params = drawn(model)
+    tokens = jnp.array([[1, 2, 3, 4], [5, 6, 0, 0]])
+    found = sentence_embedding(model, params, tokens, jnp.array([4, 2]))
+    for row, length, vector in zip(tokens, (4, 2), found, strict=True):
+        mean = np.asarray(model(params, row[:length])).mean(0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GPT2(vocab=7, embed=8, heads=3).spec(), "heads=3 must divide embed=8"),
+        (lambda: Llama(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
+        (lambda: Llama(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
+        (lambda: BERT(head="nose").spec(), "head='nose': there are features, words"),
+        (lambda: Transformer(7, 8, heads=8).spec(), "even parts"),
+    ],
+)
+def test_sizes_that_do_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_more_tokens_than_positions(drawn):
+    model = MODELS["bert"][0]
+    with pytest.raises(ValueError, match="10 tokens are more than the model's 9 positions"):
+        model(drawn(model), jnp.zeros((1, 10), jnp.int32))
