@@ -2,6 +2,7 @@
 
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
+from jann.data.contiguous import Contiguous, contiguous
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
@@ -9,12 +10,14 @@ from jann.data.stream import Stream
 
 __all__ = [
     "Batches",
+    "Contiguous",
     "DataError",
     "Dataset",
     "MissingData",
     "Standardise",
     "Stream",
     "batches",
+    "contiguous",
     "load",
     "mixup",
     "random_crop",
