@@ -17,6 +17,7 @@ from jann.data.audio import (
 )
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
+from jann.data.contiguous import Contiguous, contiguous
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
@@ -29,6 +30,7 @@ from jann.data.time_series import Series, SeriesWindows, read_series
 
 __all__ = [
     "Batches",
+    "Contiguous",
     "DataError",
     "Dataset",
     "MissingData",
@@ -43,6 +45,7 @@ __all__ = [
     "as_text",
     "batches",
     "frame_count",
+    "contiguous",
     "load",
     "log_mel",
     "mel_edges",

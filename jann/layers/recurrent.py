@@ -249,6 +249,8 @@ def _recur(kind, reverse, z, weight, bias, carry, valid):
         return carry, lax.dynamic_update_index_in_dim(outputs, carry["hidden"], t, 0)
 
     outputs = jnp.zeros((time, *carry["hidden"].shape), carry["hidden"].dtype)
+    if time == 0:
+        return outputs, carry
     steps = lax.optimization_barrier(jnp.int32(1)) if time == 1 else time
     carry, outputs = lax.fori_loop(0, steps, step, (carry, outputs))
     return outputs, carry
@@ -269,7 +271,7 @@ def _recur_jvp(kind, reverse, primals, tangents):
         return new, (new["hidden"], carry["hidden"], slopes)
 
     last, (outputs, before, slopes) = lax.scan(step, carry, (z, valid), reverse=reverse)
-    through = _product(before.reshape(-1, before.shape[-1]), dweight).reshape(z.shape)
+    through = _product(before.reshape(math.prod(before.shape[:2]), before.shape[-1]), dweight).reshape(z.shape)
     sources = kind.source(dz, through, dbias, slopes)
 
     def vary(dcarry, scanned):
@@ -297,19 +299,20 @@ def _over_time(kind, p, x, carry, lengths, reverse):
     if x.ndim < 2:
         raise ShapeError(f"a recurrent layer takes x[..., time, inputs], got {list(x.shape)}", p["input"]["weight"])
     lead, time = x.shape[:-2], x.shape[-2]
+    batch = math.prod(lead)
     hidden = p["recurrent"]["weight"].shape[0]
     carry = _start(kind, carry, lead, hidden, x, p)
     valid = None if lengths is None else _valid(lengths, lead, time)
-    batched = x.reshape(math.prod(lead), time, x.shape[-1])
+    batched = x.reshape(batch, time, x.shape[-1])
     if valid is not None:  # so that not even a NaN in the padding comes through
         batched = jnp.where(valid.swapaxes(0, 1), batched, 0)
-    rows = batched.swapaxes(0, 1).reshape(-1, x.shape[-1])  # plain matrices are what XLA multiplies fastest on CPU
-    count = rows.shape[0]
-    if count < FEW:
-        rows = jnp.pad(rows, ((0, FEW - count), (0, 0)))
+    # plain matrices are what XLA multiplies fastest on CPU
+    rows = batched.swapaxes(0, 1).reshape(time * batch, x.shape[-1])
+    if time * batch < FEW:
+        rows = jnp.pad(rows, ((0, FEW - time * batch), (0, 0)))
     z, weight, bias = _side_by_side(p, rows)
-    z = z[:count].reshape(time, -1, z.shape[-1])
-    flat = {name: value.reshape(-1, hidden) for name, value in carry.items()}
+    z = z[: time * batch].reshape(time, batch, z.shape[-1])
+    flat = {name: value.reshape(batch, hidden) for name, value in carry.items()}
     outputs, flat = _recur(kind, reverse, z, weight, bias, flat, valid)
     if valid is not None:
         outputs = jnp.where(valid, outputs, 0)

@@ -2,6 +2,7 @@
 
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.bert import BERT, sentence_embedding
+from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
@@ -30,6 +31,12 @@ from jann.models.wavenet import WaveNet
 __all__ = [
     "Autoencoder",
     "BERT",
+    "GRU",
+    "LSTM",
+    "MLP",
+    "RNN",
+    "VGG",
+    "AttentionSeq2Seq",
     "BatchNorm",
     "Chain",
     "Conv",

@@ -13,3 +13,6 @@ __all__ = [
     "save_pretrained",
     "unet",
 ]
+from jann.pretrained import recurrent, resnet
+
+__all__ = ["recurrent", "resnet"]

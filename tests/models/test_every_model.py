@@ -10,8 +10,11 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.models import (
+    GRU,
+    LSTM,
     MLP,
     VAE,
+    RNN,
     VGG,
     Autoencoder,
     BatchNorm,
@@ -30,6 +33,7 @@ from jann.models import (
     Perceptron,
     ResNet,
     ViT,
+    SequenceClassifier,
     chain,
     parallel,
     residual,
@@ -65,6 +69,10 @@ MODELS = {
         (9, 2),
     ),
     "vit": (ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, dropout=0.5), (4, 4, 1)),
+    "rnn": (RNN(3, 4), (5, 3)),
+    "lstm": (LSTM(3, 4, layers=2, dropout=0.5), (5, 3)),
+    "gru": (GRU(3, 4, bidirectional=True), (5, 3)),
+    "sequence_classifier": (SequenceClassifier(3, 2, 4, cell="gru", bidirectional=True, pool="last"), (5, 3)),
     "linear": (Linear(4, 3), (4,)),
     "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
     "batch_norm": (BatchNorm(4), (4,)),
