@@ -1,8 +1,8 @@
 """Architectures, one a file."""
 
+from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.bert import BERT, sentence_embedding
-from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
@@ -29,14 +29,9 @@ from jann.models.vit import ViT
 from jann.models.wavenet import WaveNet
 
 __all__ = [
+    "AttentionSeq2Seq",
     "Autoencoder",
     "BERT",
-    "GRU",
-    "LSTM",
-    "MLP",
-    "RNN",
-    "VGG",
-    "AttentionSeq2Seq",
     "BatchNorm",
     "Chain",
     "Conv",

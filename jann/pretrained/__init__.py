@@ -1,6 +1,6 @@
 """Weights to and from other libraries: one table a family, read both ways."""
 
-from jann.pretrained import patchtst, resnet, unet
+from jann.pretrained import patchtst, recurrent, resnet, unet
 from jann.pretrained.hub import PretrainedError, from_pretrained, save_pretrained
 from jann.pretrained.tables import WeightsError
 
@@ -9,10 +9,8 @@ __all__ = [
     "WeightsError",
     "from_pretrained",
     "patchtst",
+    "recurrent",
     "resnet",
     "save_pretrained",
     "unet",
 ]
-from jann.pretrained import recurrent, resnet
-
-__all__ = ["recurrent", "resnet"]
