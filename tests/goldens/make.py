@@ -44,16 +44,11 @@ RESNETS = {
     "resnet50_short": dict(bottleneck=True, depths=(1, 2, 1, 1), width=4),
 }
 RECURRENT = {
-    f"{name}_{layers}{'_both' * both}": dict(cell=cell, layers=layers, bidirectional=both, **options)
-    for name, cell, options in (
-        ("rnn", "RNN", {}),
-        ("relu", "RNN", {"nonlinearity": "relu"}),
-        ("lstm", "LSTM", {}),
-        ("gru", "GRU", {}),
-    )
+    f"{cell.lower()}_{layers}{'_both' * both}": dict(cell=cell, layers=layers, bidirectional=both)
+    for cell in ("RNN", "LSTM", "GRU")
     for layers in (1, 2, 3)
     for both in (False, True)
-}
+} | {"relu_2_both": dict(cell="RNN", layers=2, bidirectional=True, nonlinearity="relu")}
 GRADIENTS = ("conv1.weight", "layer1.0.bn2.weight", "layer2.0.downsample.0.weight", "layer4.0.bn1.bias", "fc.weight")
 MOMENTUM = 0.1
 
@@ -201,7 +196,8 @@ def recurrent(case) -> dict[str, np.ndarray]:
     (y.square().sum() / 2 + h.sum()).backward()
     out = {f"weights.{name}": value.numpy() for name, value in layer.state_dict().items()}
     out |= {"x": x.detach().numpy(), "y": y.detach().numpy(), "h": h.detach().numpy(), "grad": x.grad.numpy()}
-    return out | ({"c": state[1].detach().numpy()} if isinstance(state, tuple) else {})
+    out |= {"c": state[1].detach().numpy()} if isinstance(state, tuple) else {}
+    return {name: np.ascontiguousarray(array) for name, array in out.items()}
 
 
 def main() -> None:
