@@ -80,7 +80,7 @@ class Process:
         options = {"steps": steps, "prediction": self.prediction, "clip": 1.0, "trajectory": trajectory}
         if sampler == "ddpm":
             return diffusion.ddpm(predict, noise, self.schedule, key, **options)
-        return diffusion.ddim(predict, noise, self.schedule, **options)
+        return diffusion.ddim(predict, noise, self.schedule, clip_noise=True, **options)
 
 
 def to_signed(batch: dict, key: jax.Array | None = None, scale: float = 255.0) -> dict:
@@ -158,7 +158,7 @@ def main(
     sampler_steps: int = 30,
     steps: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     average: float = 0.999,
     embed: int | None = None,
     depth: int | None = None,

@@ -32,6 +32,7 @@ from jann.layers.decoding import (
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
 from jann.layers.instance_norm import instance_norm
+from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, zeros
 from jann.layers.norms import (
     batch_norm,
     batch_norm_spec,
@@ -99,6 +100,7 @@ __all__ = [
     "sinusoidal",
     "small_normal",
     "source_mask",
+    "standard_normal",
     "threshold",
     "token_positions",
     "zeros",

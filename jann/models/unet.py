@@ -20,6 +20,7 @@ from jann.layers import (
     linear,
     linear_spec,
     sinusoidal,
+    standard_normal,
     zeros,
 )
 
@@ -83,7 +84,7 @@ class UNet(Model):
         middle = self.widths[-1]
         return {
             "time": [linear_spec(self.widths[0], time), linear_spec(time, time)],
-            **({"labels": embedding_spec(self.classes, time)} if self.classes else {}),
+            **({"labels": embedding_spec(self.classes, time, standard_normal)} if self.classes else {}),
             "stem": conv_spec(self.inputs, self.widths[0]),
             "down": down,
             "middle": {
