@@ -30,9 +30,8 @@ from jann.layers.decoding import (
     token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
-from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
-from jann.layers.instance_norm import instance_norm
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, zeros
+from jann.layers.instance_norm import instance_norm
 from jann.layers.norms import (
     batch_norm,
     batch_norm_spec,
