@@ -17,6 +17,7 @@ from jann.data.audio import (
 )
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
+from jann.data.contiguous import Contiguous, contiguous
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
@@ -24,10 +25,11 @@ from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
 from jann.data.recordings import Recordings
 from jann.data.stream import Stream
-from jann.data.text import Text, Windows, as_text, windows
+from jann.data.text import Text, as_text
 
 __all__ = [
     "Batches",
+    "Contiguous",
     "DataError",
     "Dataset",
     "MissingData",
@@ -36,9 +38,9 @@ __all__ = [
     "Standardise",
     "Stream",
     "Text",
-    "Windows",
     "as_text",
     "batches",
+    "contiguous",
     "frame_count",
     "load",
     "log_mel",
@@ -54,7 +56,6 @@ __all__ = [
     "random_shift",
     "read_wav",
     "synthesise",
-    "windows",
     "write_midi",
     "write_wav",
 ]

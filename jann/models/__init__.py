@@ -1,5 +1,6 @@
 """Architectures, one a file."""
 
+from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.from_flax import from_flax
 from jann.models.lenet import LeNet
@@ -18,6 +19,7 @@ __all__ = [
     "MLP",
     "RNN",
     "VGG",
+    "AttentionSeq2Seq",
     "BatchNorm",
     "Chain",
     "Conv",

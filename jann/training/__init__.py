@@ -17,6 +17,7 @@ from jann.training.state import (
     update_average,
 )
 from jann.training.sweep import Sweep, sweep
+from jann.training.windows import windowed
 
 __all__ = [
     "Average",
@@ -46,5 +47,6 @@ __all__ = [
     "sweep",
     "train",
     "update_average",
+    "windowed",
     "write_json",
 ]

@@ -43,6 +43,12 @@ RESNETS = {
     "resnet18": dict(bottleneck=False, depths=(2, 2, 2, 2), width=8),
     "resnet50_short": dict(bottleneck=True, depths=(1, 2, 1, 1), width=4),
 }
+RECURRENT = {
+    f"{cell.lower()}_{layers}{'_both' * both}": dict(cell=cell, layers=layers, bidirectional=both)
+    for cell in ("RNN", "LSTM", "GRU")
+    for layers in (1, 2, 3)
+    for both in (False, True)
+} | {"relu_2_both": dict(cell="RNN", layers=2, bidirectional=True, nonlinearity="relu")}
 GRADIENTS = ("conv1.weight", "layer1.0.bn2.weight", "layer2.0.downsample.0.weight", "layer4.0.bn1.bias", "fc.weight")
 MOMENTUM = 0.1
 
@@ -180,6 +186,20 @@ def resnet(case) -> dict[str, np.ndarray]:
     return out
 
 
+def recurrent(case) -> dict[str, np.ndarray]:
+    """Weights, outputs y, the last states h (and c), and for x the gradient of sum(y²) / 2 + sum(h)."""
+    options = {name: value for name, value in case.items() if name not in ("cell", "layers")}
+    layer = getattr(nn, case["cell"])(3, 4, case["layers"], batch_first=True, **options)
+    x = torch.randn(2, 5, 3, requires_grad=True)
+    y, state = layer(x)
+    h = state[0] if isinstance(state, tuple) else state
+    (y.square().sum() / 2 + h.sum()).backward()
+    out = {f"weights.{name}": value.numpy() for name, value in layer.state_dict().items()}
+    out |= {"x": x.detach().numpy(), "y": y.detach().numpy(), "h": h.detach().numpy(), "grad": x.grad.numpy()}
+    out |= {"c": state[1].detach().numpy()} if isinstance(state, tuple) else {}
+    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+
+
 def main() -> None:
     torch.manual_seed(0)
     cases = {"conv": CONVOLUTIONS, "conv_transpose": TRANSPOSED, "pool": POOLS}
@@ -188,6 +208,9 @@ def main() -> None:
         torch.manual_seed(0)
         metadata = {"case": json.dumps(case), "momentum": str(MOMENTUM)}
         save_file(resnet(case), HERE / f"{name}.safetensors", metadata)
+    torch.manual_seed(0)
+    arrays = {f"{name}/{key}": a for name, case in RECURRENT.items() for key, a in recurrent(case).items()}
+    save_file(arrays, HERE / "recurrent.safetensors", {"cases": json.dumps(RECURRENT)})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.models import (
+    GRU,
+    LSTM,
     MLP,
+    RNN,
     VGG,
     BatchNorm,
     Conv,
@@ -21,6 +24,7 @@ from jann.models import (
     Neuron,
     Perceptron,
     ResNet,
+    SequenceClassifier,
     chain,
     parallel,
     residual,
@@ -41,6 +45,10 @@ MODELS = {
         ResNet(3, 4, (1, 1), (2, 3), "bottleneck", "imagenet", "B", activation=jax.nn.softplus),
         (12, 12, 3),
     ),
+    "rnn": (RNN(3, 4), (5, 3)),
+    "lstm": (LSTM(3, 4, layers=2, dropout=0.5), (5, 3)),
+    "gru": (GRU(3, 4, bidirectional=True), (5, 3)),
+    "sequence_classifier": (SequenceClassifier(3, 2, 4, cell="gru", bidirectional=True, pool="last"), (5, 3)),
     "linear": (Linear(4, 3), (4,)),
     "conv": (Conv(4, 6, (3,), stride=2, padding="causal", groups=2), (5, 4)),
     "batch_norm": (BatchNorm(4), (4,)),
