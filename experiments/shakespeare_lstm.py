@@ -41,14 +41,6 @@ class Recipe:
     average: float = 0.995
 
 
-def next_character(params: Any, batch: dict, key: jax.Array, extra: dict, model: jann.Model) -> tuple:
-    """The loss of a window in nats a character, with the carry in `extra`: zero where a batch is fresh."""
-    carry = jax.tree.map(lambda leaf: jnp.where(batch["fresh"], 0, leaf), extra["carry"])
-    logits, carry = model.apply(params, batch["inputs"], state=carry, key=key)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]).mean()
-    return loss, ({}, {**extra, "carry": carry})
-
-
 @partial(jax.jit, static_argnums=(0, 3))
 def losses_of(model: jann.Model, params: Any, tokens: jax.Array, rows: int = 1) -> jax.Array:
     """tokens[n] -> the mean loss of all n − 1 foretold, in nats; read as `rows` pieces side by side, exact for one.
@@ -76,7 +68,7 @@ def losses_of(model: jann.Model, params: Any, tokens: jax.Array, rows: int = 1) 
 def train_one(folder: Path, text: Any, model: jann.Model, recipe: Recipe, seed: int) -> tuple[float, dict, Any]:
     """One seed, gone on with where it was interrupted: -> (validation loss, history, parameters)."""
     key = jax.random.key(seed)
-    windows = jann.data.windows(text.train, recipe.batch_size, recipe.length, jax.random.fold_in(key, 1))
+    windows = jann.data.contiguous(text.train, recipe.batch_size, recipe.length, jax.random.fold_in(key, 1))
     optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay, recipe.steps)
     start = jann.start(model, optimizer, key, average_weights=True)
     start = start.replace(extra={**start.extra, "carry": model.carry(recipe.batch_size)})
@@ -86,7 +78,7 @@ def train_one(folder: Path, text: Any, model: jann.Model, recipe: Recipe, seed: 
         return {"validation_loss": losses_of(model, jann.eval_params(train_state), validation, 64)}
 
     train_state, history = jann.fit(
-        jann.make_step(partial(next_character, model=model), optimizer, average=recipe.average),
+        jann.make_step(jann.training.windowed(model), optimizer, average=recipe.average),
         windows, start, recipe.steps, evaluate=evaluate, folder=folder, model=model,
     )  # fmt: skip
     if int(train_state.step) < recipe.steps:

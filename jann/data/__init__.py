@@ -27,6 +27,7 @@ from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, Windows, as_text, windows
 from jann.data.time_series import Series, SeriesWindows, read_series
+from jann.data.text import Text, as_text
 
 __all__ = [
     "Batches",
@@ -41,7 +42,6 @@ __all__ = [
     "Standardise",
     "Stream",
     "Text",
-    "Windows",
     "as_text",
     "batches",
     "contiguous",
@@ -61,7 +61,6 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
-    "windows",
     "write_midi",
     "write_wav",
 ]

@@ -2,11 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jann.data.files import altered, find
@@ -75,60 +72,3 @@ def as_text(name: str, text: str) -> Text:
     vocabulary, numbers = np.unique(np.array(list(text)), return_inverse=True)
     cut = 9 * len(text) // 10
     return Text(name, *np.split(numbers.astype(np.int32), [cut]), tuple(vocabulary.tolist()))
-
-
-def windows(tokens: np.ndarray, size: int, length: int, key: jax.Array) -> "Windows":
-    """Batches for truncated backpropagation through time: `size` places of tokens[n] read on, `length` at a step.
-
-    A batch is {"inputs": int32[size, length], "targets": the same one token later, "fresh": bool[]}. Row i goes on
-    where row i of the step before stopped, so a recurrent state can be carried from step to step; it is `fresh` where
-    the state should be zero: at each epoch's start, when all rows go to new places. An epoch is a pass over all tokens.
-    The text is read as a circle of which each epoch begins elsewhere, so the batch of step n depends on `key` and n
-    alone, as with `jann.data.batches`.
-
-    Raises ValueError where the tokens do not fill one window.
-    """
-    tokens = jnp.asarray(tokens)
-    if tokens.ndim != 1 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"tokens must be integers [n], got {tokens.dtype}{list(tokens.shape)}")
-    if size < 1 or length < 1:
-        raise ValueError(f"size={size}, length={length}: both must be at least 1")
-    if size * length > len(tokens):
-        raise ValueError(f"{size} windows of {length} need {size * length:,} tokens, there are {len(tokens):,}")
-    return Windows(tokens, key, size, length)
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["tokens", "key"], meta_fields=["size", "length"])
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """What `windows` makes: a pytree with the interface of `Batches`."""
-
-    tokens: jax.Array = field(repr=False)
-    key: jax.Array
-    size: int
-    length: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The number of windows that each row reads in an epoch."""
-        return len(self.tokens) // (self.size * self.length)
-
-    def plan(self, step: int | jax.Array, n: int) -> dict[str, jax.Array]:
-        """Where the rows of steps step .. step + n − 1 begin, to scan over: {"start": [n, size], "fresh": [n]}."""
-        steps = jnp.asarray(step, jnp.int32) + jnp.arange(n, dtype=jnp.int32)
-        epoch, within = steps // self.steps_per_epoch, steps % self.steps_per_epoch
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, epoch)
-        turned = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(self.tokens)))(keys)
-        rows = jnp.arange(self.size, dtype=jnp.int32) * (len(self.tokens) // self.size)
-        starts = (turned + within * self.length)[:, None] + rows[None, :]
-        return {"start": starts % len(self.tokens), "fresh": within == 0}
-
-    def take(self, planned: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The batch of one planned step."""
-        places = planned["start"][:, None] + jnp.arange(self.length + 1)[None, :]
-        tokens = self.tokens[places % len(self.tokens)]
-        return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "fresh": planned["fresh"]}
-
-    def __call__(self, step: int | jax.Array) -> dict[str, jax.Array]:
-        """The batch of step `step`. To train, plan many."""
-        return self.take(jax.tree.map(lambda x: x[0], self.plan(step, 1)))

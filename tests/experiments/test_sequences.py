@@ -102,25 +102,6 @@ def test_reading_side_by_side_is_nearly_reading_in_one(finished):
     assert 0 < abs(side_by_side - losses.mean()) < 0.1
 
 
-def test_the_carry_rides_along_until_a_fresh_start(key):
-    model = RecurrentLanguageModel(5, 4, 6)
-    params = model.init(key)
-    tokens = jax.random.randint(key, (2, 9), 0, 5)
-
-    def batch(start, fresh):
-        part = tokens[:, start : start + 5]
-        return {"inputs": part[:, :-1], "targets": part[:, 1:], "fresh": jnp.array(fresh)}
-
-    loss = jax.jit(partial(shakespeare_lstm.next_character, model=model))
-    extra = {"carry": jax.tree.map(lambda leaf: leaf + 7.0, model.carry(2)), "other": 1}
-    first, (_, extra) = loss(params, batch(0, True), None, extra)
-    second, (_, after) = loss(params, batch(4, False), None, extra)
-    logits = jax.jit(model)(params, tokens[:, :-1])
-    whole = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
-    np.testing.assert_allclose([first, second], [whole[:, :4].mean(), whole[:, 4:].mean()], rtol=1e-5)
-    assert after["other"] == 1
-
-
 def test_speech_is_learned_and_measured_on_the_test_recordings(finished):
     out, dataset, row = finished(speech_arguments)
     model, params = jann.load(out / "seed-3")
