@@ -7,6 +7,7 @@ what was asked, and the Fréchet distance to real images in its features, beside
 """
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ class Process:
         options = {"steps": steps, "prediction": self.prediction, "clip": 1.0, "trajectory": trajectory}
         if sampler == "ddpm":
             return diffusion.ddpm(predict, noise, self.schedule, key, **options)
-        return diffusion.ddim(predict, noise, self.schedule, **options)
+        return diffusion.ddim(predict, noise, self.schedule, clip_noise=True, **options)
 
 
 def to_signed(batch: dict, key: jax.Array | None = None, scale: float = 255.0) -> dict:
@@ -87,12 +88,11 @@ def to_signed(batch: dict, key: jax.Array | None = None, scale: float = 255.0) -
     return {**batch, "image": batch["image"].astype(jnp.float32) * (2 / scale) - 1}
 
 
-def train(folder: Path, dataset, model, process: Process, steps: int, batch_size: int, learning_rate: float,
-          average: float, seed: int) -> tuple[Any, dict]:  # fmt: skip
-    """One seed, resumed where it was interrupted: -> (averaged parameters, history)"""
-    key = jax.random.key(seed)
+def trainer(
+    dataset: Any, model: jann.Model, process: Process, steps: int, batch_size: int, learning_rate: float, average: float
+) -> Callable[[Path, int], tuple[Any, dict]]:
+    """-> train(folder, seed) -> (averaged parameters, history); what it compiles serves all seeds"""
     transform = partial(to_signed, scale=dataset.scale)
-    batches = jann.data.batches(dataset.train, batch_size, jax.random.fold_in(key, 1), transform)
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 20), steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
 
@@ -103,19 +103,28 @@ def train(folder: Path, dataset, model, process: Process, steps: int, batch_size
     def unseen_loss(params, batch):
         return process.loss(model, params, batch, jax.random.key(0)).mean()  # always the same noise
 
+    step = jann.make_step(loss, optimizer, average=average)
     unseen = transform({name: values[:1000] for name, values in dataset.validation.items()})
-    train_state, history = jann.fit(
-        jann.make_step(loss, optimizer, average=average),
-        batches,
-        jann.start(model, optimizer, key, average_weights=True),
-        steps,
-        evaluate=lambda train_state: {"validation_loss": unseen_loss(jann.eval_params(train_state), unseen)},
-        folder=folder,
-        model=model,
-    )
-    if int(train_state.step) < steps:
-        raise KeyboardInterrupt
-    return jann.eval_params(train_state), history
+
+    def train(folder: Path, seed: int) -> tuple[Any, dict]:
+        """One seed, resumed where it was interrupted."""
+        key = jax.random.key(seed)
+        train_state, history = jann.fit(
+            step,
+            jann.data.batches(dataset.train, batch_size, jax.random.fold_in(key, 1), transform),
+            jann.start(model, optimizer, key, average_weights=True),
+            steps,
+            every=max(1, steps // 20),
+            save_every=max(1, steps // 10),
+            evaluate=lambda train_state: {"validation_loss": unseen_loss(jann.eval_params(train_state), unseen)},
+            folder=folder,
+            model=model,
+        )
+        if int(train_state.step) < steps:
+            raise KeyboardInterrupt
+        return jann.eval_params(train_state), history
+
+    return train
 
 
 @partial(jax.jit, static_argnames=("model", "process", "guidance", "sampler", "steps", "trajectory"))
@@ -149,7 +158,7 @@ def main(
     sampler_steps: int = 30,
     steps: int | None = None,
     batch_size: int | None = None,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     average: float = 0.999,
     embed: int | None = None,
     depth: int | None = None,
@@ -200,27 +209,25 @@ def main(
     noising = Process(process, SCHEDULES[schedule](), prediction, min_snr, null)
     folder = jann.open_run(out or Path(f"runs/diffusion-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
-    print("the judge")
-    judge = train_judge(dataset, folder.parent / f"judge-{data}")
-
+    train = trainer(dataset, model, noising, size.steps, size.batch_size, learning_rate, average)
     scores, histories = [], []
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
-    for i in range(seed, seed + seeds):
-        print(f"seed {i}")
-        try:
-            params, history = train(
-                folder / f"seed-{i}", dataset, model, noising, size.steps, size.batch_size, learning_rate, average, i
-            )
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        histories.append(history)
-        key, asked = jann.fold(jax.random.key(i), "samples"), judge.asked(size.samples)
-        scores.append([
-            judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
-            for weight in guidance
-        ])  # fmt: skip
+    try:
+        print("the judge")
+        judge = train_judge(dataset, folder.parent / f"judge-{data}")
+        for i in range(seed, seed + seeds):
+            print(f"seed {i}")
+            params, history = train(folder / f"seed-{i}", i)
+            histories.append(history)
+            key, asked = jann.fold(jax.random.key(i), "samples"), judge.asked(size.samples)
+            scores.append([
+                judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
+                for weight in guidance
+            ])  # fmt: skip
+    except KeyboardInterrupt:
+        print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+        return
 
     rows = [
         {
@@ -253,10 +260,9 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
     labels = np.repeat(np.arange(classes), columns)
     noise = jax.random.normal(key, (len(labels), *dataset.train["image"].shape[1:]))
     images, states = sample(params, noise, labels, key, trajectory=True, **options)
-    shown = np.linspace(0, len(states) - 1, columns - 1).round().astype(int)
-    start = np.clip(noise / 2 + 0.5, 0, 1)
-    path = np.stack([start[::columns], *(states[shown, ::columns])], 1)
-    captions = [("noise", *(f"step {i + 1}" for i in shown))[j] for _ in range(classes) for j in range(columns)]
+    shown = np.unique(np.linspace(0, len(states) - 1, columns - 1).round().astype(int))
+    path = np.stack([np.clip(noise[::columns] / 2 + 0.5, 0, 1), *states[shown, ::columns]], 1)
+    captions = ["noise", *(f"step {i + 1}" for i in shown)] * classes
     real = [dataset.train["image"][dataset.train["label"] == label][:columns] for label in range(classes)]
     loss = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
     weight = options["guidance"]
@@ -265,7 +271,7 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
         samples=jann.plots.images(np.asarray(images), columns=columns, title=f"Samples, guidance {weight:g}"),
         real=jann.plots.images(np.concatenate(real) / dataset.scale, columns=columns, title="Real images"),
         denoising=jann.plots.images(
-            np.concatenate(path), captions, columns, title=f"From noise to image, guidance {weight:g}"
+            np.concatenate(path), captions, len(shown) + 1, title=f"From noise to image, guidance {weight:g}"
         ),
         loss=jann.plots.curves(
             {"train": loss["loss"], "validation (averaged weights)": loss["validation_loss"]},

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Judge:
     params: Any
     accuracy: float
 
-    @property
+    @functools.cached_property
     def halves(self) -> tuple[dict, dict]:
         """Two halves of the unseen real images, {"image": in [0, 1], "label"} each, drawn at random, always alike."""
         splits = (self.dataset.validation, self.dataset.test)
@@ -70,13 +71,17 @@ class Judge:
                                 of what there is), because few images make it larger.
         """
         logits, features = self.look(images)
-        first, second = (self.look(half["image"])[1] for half in self.halves)
+        first, second = self._real_features
         n = min(len(features), len(second))
         return {
             "classified_as_asked": float(np.mean(logits.argmax(-1) == np.asarray(asked))),
             "frechet_distance": frechet_distance(features[:n], first),
             "frechet_distance_real": frechet_distance(second[:n], first),
         }
+
+    @functools.cached_property
+    def _real_features(self) -> tuple[np.ndarray, ...]:
+        return tuple(self.look(half["image"])[1] for half in self.halves)
 
     def _standardised(self, images: np.ndarray) -> jax.Array:
         return self.dataset.standardise({"image": images * self.dataset.scale})["image"]

@@ -56,6 +56,7 @@ def ddim(
     key: jax.Array | None = None,
     prediction: str = "noise",
     clip: float | None = None,
+    clip_noise: bool = False,
     spacing: str = "trailing",
     offset: int = 0,
     final: float = 1.0,
@@ -63,7 +64,11 @@ def ddim(
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Noise x[...] -> data [...] without drawing more noise (Song, Meng and Ermon 2021, arXiv:2010.02502)
 
-    eta:  how much noise is drawn at each step after all, from a key: 1 is `ddpm`; else as there
+    eta:         how much noise is drawn at each step after all, from a key: 1 is `ddpm`
+    clip_noise:  where x_0 was clipped, the noise is taken to be what gives x_t with it; needed with strong guidance.
+                 (Not so by default in `diffusers`, which calls it use_clipped_model_output.)
+
+    The other arguments are those of `ddpm`.
 
     Raises ValueError as `ddpm` does, and for eta above 0 without a key.
     """
@@ -71,7 +76,7 @@ def ddim(
         raise ValueError(f"eta={eta}: from 0 (no noise) to 1 (that of ddpm)")
     if key is None and not (isinstance(eta, (int, float)) and eta == 0):
         raise ValueError(f"eta={eta} draws noise at each step: give a key")
-    step = partial(ddim_step, eta=eta, prediction=prediction, clip=clip)
+    step = partial(ddim_step, eta=eta, prediction=prediction, clip=clip, clip_noise=clip_noise)
     times = spaced_times(schedule.steps, steps, spacing, offset)
     return _sample(step, predict, x, schedule, times, final, key, trajectory)
 
@@ -122,11 +127,15 @@ def ddim_step(
     eta: float = 0.0,
     prediction: str = "noise",
     clip: float | None = None,
+    clip_noise: bool = False,
 ) -> jax.Array:
     """x_t[...] at the level alpha_bar -> x at the level `previous`: x_0 with the same noise again, but less of it"""
     x0, direction = denoised(x, predicted, alpha_bar, prediction)
+    x0 = _clipped(x0, clip)
+    if clip_noise:
+        direction = denoised(x, x0, alpha_bar, "x0")[1]
     drawn = eta**2 * (1 - previous) / (1 - alpha_bar) * (1 - alpha_bar / previous)
-    y = jnp.sqrt(previous) * _clipped(x0, clip) + jnp.sqrt(1 - previous - drawn) * direction
+    y = jnp.sqrt(previous) * x0 + jnp.sqrt(1 - previous - drawn) * direction
     return (y if noise is None else y + jnp.sqrt(drawn) * noise).astype(x.dtype)
 
 

@@ -18,7 +18,7 @@ from jann.layers.convolution import (
     max_pool,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
-from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, zeros
+from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, zeros
 from jann.layers.norms import (
     batch_norm,
     batch_norm_spec,
@@ -61,6 +61,7 @@ __all__ = [
     "rms_norm_spec",
     "sinusoidal",
     "small_normal",
+    "standard_normal",
     "threshold",
     "zeros",
 ]

@@ -9,6 +9,7 @@ from jann.core import Spec
 from jann.depth import observing, tap
 from jann.layers.activations import dropout
 from jann.layers.dense import linear, linear_spec
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree
 
 
@@ -71,8 +72,8 @@ def dot_product_attention(
 ) -> jax.Array:
     """query[..., time, heads, head], keys and values[..., places, heads, head] -> [..., time, heads, head]
 
-    softmax(query · keys / sqrt(head)) values, in float32 inside. Keys and values may have fewer heads, each shared by
-    equally many of the query's.
+    softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each
+    shared by equally many of the query's.
 
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
@@ -85,14 +86,15 @@ def dot_product_attention(
     if mask is not None:
         mask = _with_scores(mask, (*lead, *scored))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
-    if not (observing() or noisy):
+    exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
+    if not (observing() or noisy or exact):
         batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]
         mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
         return jax.nn.dot_product_attention(*batched, mask=mask, is_causal=causal).reshape(query.shape)
 
     shared = query.shape[-2] // keys.shape[-2]
     keys, values = (jnp.repeat(part, shared, axis=-2) for part in (keys, values))
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, keys, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, keys, preferred_element_type=wide_dtype(query))
     scores = scores / math.sqrt(query.shape[-1])
     if causal:
         past = jnp.tril(jnp.ones(scores.shape[-2:], bool))

@@ -20,6 +20,7 @@ from jann.layers import (
     linear,
     linear_spec,
     sinusoidal,
+    standard_normal,
     zeros,
 )
 
@@ -54,9 +55,10 @@ class UNet(Model):
     def __post_init__(self):
         if any(not 0 <= level < len(self.widths) for level in self.attention):
             raise ValueError(f"UNet.attention names levels 0 to {len(self.widths) - 1}, got {self.attention}")
-        for width in self.widths:
-            if width % self.groups or width % (self.head or width):
-                raise ValueError(f"UNet: groups={self.groups} and head={self.head} must divide the width {width}")
+        attended = {self.widths[-1], *(self.widths[level] for level in self.attention)}
+        for field, widths in {"groups": self.widths, "head": attended if self.head else ()}.items():
+            if any(width % getattr(self, field) for width in widths):
+                raise ValueError(f"UNet.{field}={getattr(self, field)} must divide the widths {sorted(widths)}")
 
     def spec(self):
         levels, last, time = list(enumerate(self.widths)), len(self.widths) - 1, 4 * self.widths[0]
@@ -82,7 +84,7 @@ class UNet(Model):
         middle = self.widths[-1]
         return {
             "time": [linear_spec(self.widths[0], time), linear_spec(time, time)],
-            **({"labels": embedding_spec(self.classes, time)} if self.classes else {}),
+            **({"labels": embedding_spec(self.classes, time, standard_normal)} if self.classes else {}),
             "stem": conv_spec(self.inputs, self.widths[0]),
             "down": down,
             "middle": {
@@ -126,10 +128,10 @@ class UNet(Model):
         first, second = params["time"]
         condition = sinusoidal(time, self.widths[0], inclusive=True).astype(x.dtype)
         condition = linear(second, self.activation(linear(first, condition)))
+        condition = jnp.broadcast_to(condition, (*x.shape[:-3], condition.shape[-1]))
         if label is not None:
             condition = condition + embedding(params["labels"], label).astype(x.dtype)
-        condition = self.activation(tap("condition", condition))
-        condition = jnp.broadcast_to(condition, (*x.shape[:-3], condition.shape[-1]))[..., None, None, :]
+        condition = self.activation(tap("condition", condition))[..., None, None, :]
 
         x = conv(params["stem"], x)
         skipped = [x]
