@@ -52,8 +52,9 @@ def model_of(kind: Kind, dataset: Any, hidden: tuple[int, ...], widths: tuple[in
     side, _, channels = dataset.train["image"].shape[1:]
     if kind == "convolutional":
         return ConvAutoencoder(channels, side, widths, code)
-    on_or_off = kind == "sparse" and penalty == "kl"
-    activation = jax.nn.sigmoid if on_or_off else jax.nn.identity
+    activation = jax.nn.identity
+    if kind == "sparse":  # units between off and on, or those that can be exactly zero
+        activation = jax.nn.sigmoid if penalty == "kl" else jax.nn.relu
     return Autoencoder(side * side * channels, hidden, code, code_activation=activation)
 
 
@@ -64,8 +65,8 @@ def main(
     hidden: tuple[int, ...] | None = None,
     widths: tuple[int, ...] = (16, 32),
     noise: float = 0.3,
-    penalty: Literal["kl", "l1"] = "kl",
-    penalty_weight: float = 1e-4,
+    penalty: Literal["l1", "kl"] = "l1",
+    penalty_weight: float = 1e-3,
     epochs: int | None = None,
     batch_size: int = 64,
     learning_rate: float = 2e-3,
@@ -82,7 +83,8 @@ def main(
         hidden: Sizes of the dense encoder's layers, mirrored in the decoder; by default what suits the data.
         widths: Channels of the encoder's convolutions, mirrored in the decoder.
         noise: Standard deviation of the noise, in training of the denoising kind and in the noisy test of all.
-        penalty: For the sparse kind: kl, of how often a unit is on from one in twenty, or l1, of absolute values.
+        penalty: For the sparse kind: l1, the sum of units that can be exactly zero, or kl, of how often one is on from
+            one in twenty (which a code that is small everywhere satisfies too).
         penalty_weight: What the penalty is multiplied by.
         epochs: Passes over the training images; by default what suits the data.
         batch_size: Images in a step.
@@ -166,9 +168,9 @@ def errors(model, params, dataset, prepare) -> dict[str, float]:
 
 
 def hoyer(codes: np.ndarray) -> float:
-    """codes[n, units] -> mean sparsity, from 0 (all as large) to 1 (all but one are zero)."""
-    root = np.sqrt(codes.shape[1])
-    sizes = np.abs(codes).sum(1) / np.maximum(np.sqrt(np.square(codes).sum(1)), 1e-12)
+    """codes[n, units] -> mean sparsity, from 0 (all as large) to 1 (all but one are zero, or all)."""
+    root, lengths = np.sqrt(codes.shape[1]), np.sqrt(np.square(codes).sum(1))
+    sizes = np.divide(np.abs(codes).sum(1), lengths, out=np.ones_like(lengths), where=lengths > 0)
     return float(np.mean((root - sizes) / (root - 1)))
 
 
