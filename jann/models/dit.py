@@ -49,8 +49,8 @@ class DiT(Model):
 
     def spec(self):
         embed, pixels, mlp = self.embed, self.patch**2 * self.inputs, self.mlp or 4 * self.embed
-        # Labels start as large as the time. At the usual 0.02 they are learnt late: after 800 steps on digits 20 % of the
-        # samples were what had been asked for, against 81 %.
+        # Labels start as large as the time. At the usual 0.02 they are learnt late: after 800 steps on digits 20 % of
+        # the samples were what had been asked for, against 81 %.
         labels = {"labels": embedding_spec(self.classes, embed, standard_normal)} if self.classes else {}
         block = {
             "modulation": linear_spec({"embed": embed}, {"parts": 6, "features": embed}, init=zeros),
