@@ -137,35 +137,32 @@ class UNet(Model):
         skipped = [x]
         for i, p in enumerate(params["down"]):
             for j in range(self.depth):
-                x = self._layer(p, j, x, condition, fold(key, f"down_{i}_{j}"))
-                skipped.append(tap(f"down_{i}_{j}", x))
+                x = self._layer(f"down_{i}_{j}", p, j, x, condition, key)
+                skipped.append(x)
             if "resample" in p:
                 x = conv(p["resample"], x, stride=2)
                 skipped.append(x)
         for j in range(2):
-            x = tap(f"middle_{j}", self._layer(params["middle"], j, x, condition, fold(key, f"middle_{j}")))
+            x = self._layer(f"middle_{j}", params["middle"], j, x, condition, key)
         for i, p in enumerate(params["up"]):
             for j in range(self.depth + 1):
-                x = jnp.concatenate([x, skipped.pop()], -1)
-                x = tap(f"up_{i}_{j}", self._layer(p, j, x, condition, fold(key, f"up_{i}_{j}")))
+                x = self._layer(f"up_{i}_{j}", p, j, jnp.concatenate([x, skipped.pop()], -1), condition, key)
             if "resample" in p:
                 x = conv(p["resample"], jnp.repeat(jnp.repeat(x, 2, -3), 2, -2))
         return conv(params["head"], self.activation(self._norm(params["norm"], x))), state
 
-    def _layer(self, p, j, x, condition, key):
+    def _layer(self, place, p, j, x, condition, key):
         """The jth residual block of a level, and its attention where it has one."""
-        block, y = p["blocks"][j], x
-        y = conv(block["conv1"], self.activation(self._norm(block["norm1"], y)))
+        block, attends = p["blocks"][j], p.get("attention", [])[j : j + 1]
+        y = conv(block["conv1"], self.activation(self._norm(block["norm1"], x)))
         y = y + linear(block["time"], condition)
-        y = dropout(self.activation(self._norm(block["norm2"], y)), self.dropout, key)
-        y = conv(block["conv2"], y)
-        x = y + (conv(block["shortcut"], x) if "shortcut" in block else x)
-        if j >= len(p.get("attention", ())):
-            return x
-        p = p["attention"][j]
-        with scope(f"width_{x.shape[-1]}"):
-            places = self._norm(p["norm"], x).reshape(*x.shape[:-3], -1, x.shape[-1])
-            return x + attention(p["attention"], places).reshape(x.shape)
+        y = dropout(self.activation(self._norm(block["norm2"], y)), self.dropout, fold(key, place))
+        x = conv(block["conv2"], y) + (conv(block["shortcut"], x) if "shortcut" in block else x)
+        with scope(place):
+            for p in attends:
+                places = self._norm(p["norm"], x).reshape(*x.shape[:-3], -1, x.shape[-1])
+                x = x + attention(p["attention"], places).reshape(x.shape)
+            return tap("block", x)
 
     def _norm(self, p, x):
         return group_norm(p, x, self.groups, epsilon=self.epsilon)

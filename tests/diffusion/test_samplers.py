@@ -130,6 +130,18 @@ def test_clipping_keeps_the_image_in_range(key):
     assert free.max() > 1.1 and np.abs(clipped).max() <= 1
 
 
+def test_clipped_noise_goes_with_the_clipped_image():
+    """What a step says of image and noise gives x_t back; only with the noise clipped too."""
+    x, level, previous = jnp.array([2.0, -0.5]), jnp.float32(0.5), jnp.float32(0.7)
+    said = jnp.array([-3.0, 0.1])  # a noise that means an image far above 1
+    x0 = np.clip((x - 0.5**0.5 * said) / 0.5**0.5, -1, 1)
+    for clip_noise in (True, False):
+        y = diffusion.ddim_step(x, said, level, previous, clip=1.0, clip_noise=clip_noise)
+        noise = (y - 0.7**0.5 * x0) / 0.3**0.5
+        gives_back = np.isclose(0.5**0.5 * (x0 + noise), x, atol=1e-5)
+        assert gives_back.tolist() == [clip_noise, True]
+
+
 def test_shifted_times_spend_their_steps_near_the_noise():
     np.testing.assert_allclose(flow_times(4), [0, 0.25, 0.5, 0.75, 1])
     # sigma = 3 s / (1 + 2 s) for s = 1 - t

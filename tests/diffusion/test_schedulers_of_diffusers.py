@@ -90,7 +90,7 @@ def test_steps(case):
         options["variance"] = config["variance_type"].removeprefix("fixed_")
     else:
         step = diffusion.ddim_step
-        options["eta"] = config["eta"]
+        options |= {"eta": config["eta"], "clip_noise": config.get("clip_noise", False)}
     final = 1.0 if config.get("set_alpha_to_one", True) else schedule.alpha_bar[0]
     n = len(given["samples"])
     times = diffusion.spaced_times(schedule.steps, n, config["timestep_spacing"], config["steps_offset"])

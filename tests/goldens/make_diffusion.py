@@ -30,6 +30,7 @@ CASES = {
         DDIMScheduler, 5, 1.0,
         dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample_range=0.5),
     ),
+    "ddim_clipped_noise": (DDIMScheduler, 6, 0.3, dict(clip_sample_range=0.7)),
     "euler": (EulerDiscreteScheduler, 10, None, LATENT),
     "flow": (FlowMatchEulerDiscreteScheduler, 8, None, dict(shift=3.0)),
 }  # fmt: skip
@@ -62,6 +63,7 @@ def schedule(name: str, cls, steps: int, eta: float | None, options: dict) -> di
             scheduler.step.__globals__["randn_tensor"] = lambda *_, drawn=noise[i], **__: drawn
         elif cls is DDIMScheduler:
             given = dict(eta=eta, variance_noise=noise[i]) if eta else {}
+            given["use_clipped_model_output"] = name.endswith("clipped_noise")
         elif cls is EulerDiscreteScheduler:
             scheduler.scale_model_input(sample, t)
         sample = scheduler.step(outputs[i], t, sample, **given).prev_sample
@@ -85,18 +87,22 @@ def unet() -> dict[str, np.ndarray]:
     return {**out, "y": y.movedim(1, -1).contiguous().numpy()}
 
 
+def settings(thing) -> dict:
+    return {name: value for name, value in thing.config.items() if not name.startswith("_")}
+
+
 def main() -> None:
     torch.manual_seed(0)
     tensors, about = {}, {}
     for name, case in CASES.items():
         tensors |= schedule(name, *case)
         cls, _, eta, options = case
-        about[name] = {"class": cls.__name__, "eta": eta, **cls(**options).config}
-    about = json.loads(json.dumps(about, default=str))
+        clipped = {"clip_noise": name.endswith("clipped_noise")}
+        about[name] = {"class": cls.__name__, "eta": eta, **settings(cls(**options)), **clipped}
     save_file(tensors, HERE / "schedulers.safetensors", {"cases": json.dumps(about)})
-    config = dict(UNet2DModel(**UNET).config)
+    config = settings(UNet2DModel(**UNET))
     torch.manual_seed(0)
-    save_file(unet(), HERE / "unet.safetensors", {"config": json.dumps(config, default=str)})
+    save_file(unet(), HERE / "unet.safetensors", {"config": json.dumps(config)})
 
 
 if __name__ == "__main__":

@@ -133,6 +133,16 @@ def test_noise_needs_a_key(made):
     assert np.abs(first - quiet).max() > 1e-3 and np.abs(first - noisy(jax.random.key(1))).max() > 1e-3
 
 
+def test_every_place_is_observed_by_its_name(made):
+    params, x, times, labels = made
+    y, taps = jax.jit(jann.observe(SMALL))(params, x, times, labels)
+    blocks = ["down_0_0", "down_1_0", "middle_0", "middle_1", "up_0_0", "up_0_1", "up_1_0", "up_1_1"]
+    attending = ["down_1_0", "middle_0", "up_0_0", "up_0_1"]
+    assert taps.keys() == {"condition", *(f"{b}/block" for b in blocks), *(f"{b}/attention" for b in attending)}
+    np.testing.assert_allclose(y, jax.jit(SMALL)(params, x, times, labels), atol=1e-5)
+    np.testing.assert_allclose(taps["middle_0/attention"].sum(-1), 1, rtol=1e-5)
+
+
 def test_a_fresh_one_says_nothing(made, key):
     """The last convolution starts at zero, so the first loss of diffusion is that of no guess."""
     params, x, times, labels = made
