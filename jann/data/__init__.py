@@ -27,7 +27,6 @@ from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, Windows, as_text, windows
 from jann.data.time_series import Series, SeriesWindows, read_series
-from jann.data.text import Text, as_text
 
 __all__ = [
     "Batches",
@@ -42,6 +41,7 @@ __all__ = [
     "Standardise",
     "Stream",
     "Text",
+    "Windows",
     "as_text",
     "batches",
     "contiguous",
@@ -61,6 +61,7 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
+    "windows",
     "write_midi",
     "write_wav",
 ]
