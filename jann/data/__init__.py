@@ -25,7 +25,7 @@ from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
 from jann.data.recordings import Recordings
 from jann.data.stream import Stream
-from jann.data.text import Text, Windows, as_text, windows
+from jann.data.text import Text, as_text
 from jann.data.time_series import Series, SeriesWindows, read_series
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "Standardise",
     "Stream",
     "Text",
-    "Windows",
     "as_text",
     "batches",
     "contiguous",
@@ -61,7 +60,6 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
-    "windows",
     "write_midi",
     "write_wav",
 ]
