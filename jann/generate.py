@@ -53,6 +53,8 @@ def main(
             print(tokenizer.decode(made.tokens[0, : int(made.lengths[0])].tolist()))
             return
         ids = tokenizer.encode(prompt).ids
+        begin = begin_tokens(folder)
+        ids = ids if ids[:1] == begin else [*begin, *ids]
         shown = tokenizer.decode(ids)
         print(shown, end="", flush=True)
         for token in stream(model, params, list(ids), new, stop=stop_tokens(folder), **options):
@@ -74,6 +76,19 @@ def tokenizer_of(folder: str | Path):
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing: give a folder as published, with its tokenizer.json")
     return Tokenizer.from_file(str(file))
+
+
+def begin_tokens(folder: str | Path) -> list[int]:
+    """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
+
+    What tokenizer_config.json says counts; where it says nothing, Llama and Mistral have one.
+    """
+    config = json.loads((Path(folder) / "config.json").read_text())
+    options = Path(folder) / "tokenizer_config.json"
+    options = json.loads(options.read_text()) if options.exists() else {}
+    adds = options.get("add_bos_token", config.get("model_type") in ("llama", "mistral"))
+    token = config.get("bos_token_id")
+    return [token] if adds and token is not None else []
 
 
 def stop_tokens(folder: str | Path) -> list[int]:

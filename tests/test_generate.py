@@ -15,7 +15,7 @@ def test_a_trained_llama_tells_a_story(goldens, capsys):
     tokenizer = generate.tokenizer_of(folder)
     assert printed == tokenizer.decode(about["greedy_80_ids"][: len(about["prompt_ids"]) + 64])
     assert printed.startswith(about["prompt"]) and len(printed) > len(about["prompt"]) + 100
-    assert generate.stop_tokens(folder) == [2]
+    assert generate.stop_tokens(folder) == [2] and generate.begin_tokens(folder) == [1]
 
 
 def test_what_is_missing_is_named(tmp_path, goldens):

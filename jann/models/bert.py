@@ -130,6 +130,6 @@ class BERT(Model):
 def sentence_embedding(model: BERT, params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
     """tokens[..., time] -> the mean of their features, of length 1, [..., embed] (Reimers and Gurevych 2019)"""
     x = model.features(params, tokens, lengths)
-    there = (jnp.arange(tokens.shape[-1]) < jnp.asarray(lengths)[..., None])[..., None]
+    there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
     mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
     return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)

@@ -21,6 +21,11 @@ DRAWN = {
     "feature_maps": lambda: plots.feature_maps(np.ones((3, 3, 2))),
     "decision_boundary": lambda: plots.decision_boundary(lambda x: x, [[0.0, 1.0], [1.0, 0.0]], [1, 0], 20),
     "histogram": lambda: plots.histogram({"a": np.arange(4.0)}),
+    "forecasts": lambda: plots.forecasts(np.ones((1, 4)), np.ones((1, 2)), np.ones((1, 2))),
+    "importances": lambda: plots.importances({"past": {"hour": 0.3, "day": 0.7}}),
+    "piano_rolls": lambda: plots.piano_rolls({"a": np.eye(88)[:4]}),
+    "scatter": lambda: plots.scatter(np.eye(2), np.array([0, 1])),
+    "spectrograms": lambda: plots.spectrograms({"a": np.ones((5, 3))}, 0.1),
 }
 
 

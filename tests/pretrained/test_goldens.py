@@ -56,7 +56,9 @@ def check_gradients(g, loss):
     wanted = {name[5:]: want for name, want in g.outputs.items() if name.startswith("grad.")}
     assert wanted
     for name, want in wanted.items():
-        np.testing.assert_allclose(grads[name], want, rtol=1e-4, atol=2e-4 * np.abs(want).max(), err_msg=name)
+        # Some gradients are nothing but rounding: those of a softmax's shift.
+        atol = max(2e-4 * np.abs(want).max(), 1e-6)
+        np.testing.assert_allclose(grads[name], want, rtol=1e-4, atol=atol, err_msg=name)
 
 
 def cross_entropy(logits, labels):
