@@ -25,19 +25,20 @@ def test_the_class_is_a_bias_of_the_first_layer(drawn, key):
     conditional, plain = (Generator(5, 4, 1, (3,), classes, batch_norm=False) for classes in (4, 0))
     params, z = drawn(conditional), jax.random.normal(key, (2, 5))
     weight, bias = params["dense"]["weight"], params["dense"]["bias"]
+    conditioned, shifted = jax.jit(conditional), jax.jit(plain)
     for label in range(4):
         moved = {**params, "dense": {"weight": weight[:5], "bias": bias + weight[5 + label]}}
-        images = conditional(params, z, jnp.full(2, label))
-        np.testing.assert_allclose(plain(moved, z), images, rtol=1e-4, atol=1e-5)
-        assert jnp.abs(images - conditional(params, z, jnp.full(2, (label + 1) % 4))).max() > 1e-3
+        images = conditioned(params, z, jnp.full(2, label))
+        np.testing.assert_allclose(shifted(moved, z), images, rtol=1e-4, atol=1e-5)
+        assert jnp.abs(images - conditioned(params, z, jnp.full(2, (label + 1) % 4))).max() > 1e-3
 
 
 def test_the_score_of_a_class_is_a_projection(drawn, key):
     """score(x, a) − score(x, b) = <features, table[a] − table[b]>"""
     discriminator = Discriminator(8, 1, (3, 4), classes=3)
     params, x = drawn(discriminator), jax.random.normal(key, (2, 8, 8, 1))
-    first, seen = jann.observe(discriminator)(params, x, jnp.array([0, 0]))
-    second = discriminator(params, x, jnp.array([1, 2]))
+    look = jax.jit(jann.observe(discriminator))
+    (first, seen), (second, _) = look(params, x, jnp.array([0, 0])), look(params, x, jnp.array([1, 2]))
     table, features = params["classes"]["table"], seen["layer_1"].reshape(2, -1)
     want = (features * (table[jnp.array([0, 0])] - table[jnp.array([1, 2])])).sum(-1)
     np.testing.assert_allclose(first - second, want, rtol=1e-4, atol=1e-5)
