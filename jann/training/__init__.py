@@ -5,7 +5,7 @@ from jann.training.checkpoint import CheckpointError, Checkpoints
 from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
 from jann.training.fit import Interrupt, fit
 from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
-from jann.training.objective import classification, evaluate, measure, objective, penalised, regression
+from jann.training.objective import classification, evaluate, language, measure, objective, penalised, regression
 from jann.training.state import (
     Average,
     TrainState,
@@ -39,6 +39,7 @@ __all__ = [
     "eval_params",
     "evaluate",
     "fit",
+    "language",
     "gradient_penalty",
     "make_step",
     "measure",

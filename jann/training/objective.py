@@ -16,7 +16,8 @@ from jann.depth import observe
 from jann.training.state import Loss, update_average
 from jann.trees import Tree, flatten, path_name
 
-Criterion = Callable[[Any, dict], dict[str, jax.Array]]
+Criterion = Callable[[Any, dict], dict[str, Any]]
+Inputs = str | tuple[str | None, ...]
 
 
 def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
@@ -36,22 +37,37 @@ def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
     return {"loss": error.reshape(error.shape[0], -1).mean(-1)}
 
 
+def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """logits[batch, time, vocab], batch["label"][batch, time] -> loss (nats a token) and accuracy, each (sums, weights)
+
+    batch["weight"][batch, time], where there is one, says what each token counts: 0 for padding, for a prompt, for
+    words that were not masked. Each value is a pair of [batch], so that means are over tokens, not over rows.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    weight = batch.get("weight")
+    weight = jnp.ones(logits.shape[:-1], logits.dtype) if weight is None else weight.astype(logits.dtype)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    right = logits.argmax(-1) == batch["label"]
+    return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
+
+
 @functools.lru_cache(maxsize=128)
 def objective(
     model: Model,
     criterion: Criterion = classification,
-    inputs: str | tuple[str, ...] = "image",
+    inputs: Inputs = "image",
     momentum: float = 0.9,
 ) -> Loss:
     """The loss of `make_step`: the mean of `criterion(model's outputs, batch)["loss"]`, all its values as metrics.
 
-    inputs:    the name of the batch's entry that the model takes; several where it takes more, ("frames", "length")
+    inputs:    the name of the batch's entry that the model takes; several where it takes more, ("frames", "length");
+               None among them is passed as it is
     momentum:  decay of the running statistics (batch norm), which ride in `extra["statistics"]` (see `start`)
     """
 
     def loss(params, batch, key, extra=None):
         outputs, statistics = model.apply(params, *_entries(batch, inputs), key=key)
-        means = {name: value.mean() for name, value in criterion(outputs, batch).items()}
+        means = {name: mean_of(value) for name, value in criterion(outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
             kept = extra["statistics"]
             extra = {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
@@ -60,8 +76,16 @@ def objective(
     return loss
 
 
-def _entries(batch: dict, inputs: str | tuple[str, ...]) -> list:
-    return [batch[name] for name in ((inputs,) if isinstance(inputs, str) else inputs)]
+def mean_of(value: jax.Array | tuple[jax.Array, jax.Array]) -> jax.Array:
+    """values -> their mean; (sums, weights) -> the mean over what was weighed, 0 where nothing was"""
+    if not isinstance(value, tuple):
+        return value.mean()
+    total = value[1].sum()
+    return jnp.where(total > 0, value[0].sum() / jnp.where(total > 0, total, 1), 0)
+
+
+def _entries(batch: dict, inputs: Inputs) -> list:
+    return [None if name is None else batch[name] for name in ((inputs,) if isinstance(inputs, str) else inputs)]
 
 
 def penalised(loss: Loss, name: str, penalty: Callable[[Any], jax.Array], weight: float | jax.Array) -> Loss:
@@ -93,9 +117,7 @@ def with_containers(kept: Tree, statistics: Tree) -> Tree:
 
 
 @functools.lru_cache(maxsize=128)
-def measure(
-    model: Model, criterion: Criterion = classification, inputs: str | tuple[str, ...] = "image"
-) -> Callable:
+def measure(model: Model, criterion: Criterion = classification, inputs: Inputs = "image") -> Callable:
     """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise."""
 
     def values(params, batch):

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jann
@@ -118,3 +119,35 @@ def test_a_model_of_several_inputs_gets_them_in_order(key):
     np.testing.assert_array_equal(values["loss"], wanted["loss"])
     loss, _ = jann.objective(model, inputs=inputs)(params, batch, None)
     np.testing.assert_allclose(loss, wanted["loss"].mean(), rtol=1e-6)
+
+
+def test_language_counts_tokens_not_rows(key):
+    logits = jax.random.normal(key, (2, 3, 5))
+    batch = {"label": jnp.array([[0, 1, 2], [3, 4, 0]]), "weight": jnp.array([[1, 1, 1], [0, 0, 1]])}
+    each = -jax.nn.log_softmax(logits)[jnp.arange(2)[:, None], jnp.arange(3)[None], batch["label"]]
+    values = jann.language(logits, batch)
+    np.testing.assert_allclose(values["loss"][0], [each[0].sum(), each[1, 2]], rtol=1e-6)
+    np.testing.assert_array_equal(values["loss"][1], [3, 1])
+    right = np.asarray(logits.argmax(-1) == batch["label"])
+    np.testing.assert_array_equal(values["accuracy"][0], [right[0].sum(), right[1, 2]])
+    np.testing.assert_allclose(jann.language(logits, {"label": batch["label"]})["loss"][0], each.sum(1), rtol=1e-6)
+
+
+def test_a_loss_over_tokens_is_their_mean_in_training_and_in_evaluation(key):
+    model = jann.models.GPT2(vocab=7, positions=8, embed=8, layers=1, heads=2)
+    params = model.init(key)
+    tokens = jax.random.randint(key, (5, 6), 0, 7)
+    documents = jnp.array([[0, 0, 0, 1, 1, 1]] * 5)
+    weight = jax.random.bernoulli(key, 0.5, (5, 6))
+    batch = {"token": tokens, "label": tokens[:, ::-1], "weight": weight, "document": documents}
+    inputs = ("token", None, None, "document")
+    logits = model(params, tokens, documents=documents)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    wanted = (each * weight).sum() / weight.sum()
+    loss, (metrics, _) = jann.objective(model, jann.language, inputs)(params, batch, None)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    exact = jann.evaluate(jann.measure(model, jann.language, inputs), params, batch, size=2)
+    np.testing.assert_allclose(exact["loss"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(metrics["accuracy"], exact["accuracy"], rtol=1e-6)
+    nothing = {**batch, "weight": jnp.zeros((5, 6))}
+    assert jann.objective(model, jann.language, inputs)(params, nothing, None)[0] == 0
