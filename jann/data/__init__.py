@@ -27,6 +27,7 @@ from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, as_text
 from jann.data.time_series import Series, SeriesWindows, read_series
+from jann.data.windows import Windows, whole_windows, windows
 
 __all__ = [
     "Batches",
@@ -41,6 +42,7 @@ __all__ = [
     "Standardise",
     "Stream",
     "Text",
+    "Windows",
     "as_text",
     "batches",
     "contiguous",
@@ -60,6 +62,8 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
+    "whole_windows",
+    "windows",
     "write_midi",
     "write_wav",
 ]
