@@ -97,7 +97,7 @@ def apply_blocks(
     x: Any,
     blocks: Any,
     *slots: Any,
-    remat: bool | Callable = False,
+    remat: bool | Callable | None = None,
     unroll: int = 1,
 ) -> tuple[Any, Any]:
     """x through every block in turn: `block(x, p, *slot) -> (x, out)`; returns (x, outs).
@@ -105,7 +105,9 @@ def apply_blocks(
     blocks:  a stacked tree is scanned (compile time flat in depth; outs come stacked); a list is unrolled (blocks may
              differ; outs come as a list).
     slots:   further values per block (keys, caches, window sizes, rates), each None, stacked, or a list.
-    remat:   True recomputes each block in the backward pass; a policy of `jax.checkpoint_policies` says what to keep.
+    remat:   what the backward pass does again: True, each block; False, nothing; a policy of
+             `jax.checkpoint_policies` says what is kept. None is False for a list and `keep_products` for a stacked
+             tree, for which everything kept is copied into an array over depth.
     unroll:  how many blocks of a scanned stack are written out at a time.
 
     Raises ValueError when a slot has not one entry a block.
@@ -127,6 +129,7 @@ def apply_blocks(
                 raise ShapeError(f"block parameter {path}: {error}") if path and not listed else error from None
         return x, out, frame.values if observing else {}
 
+    remat = (False if listed else keep_products) if remat is None else remat
     if remat:
         run = jax.checkpoint(run, policy=None if remat is True else remat, prevent_cse=listed)
 
@@ -152,6 +155,18 @@ def apply_blocks(
     for name, value in values.items():
         _record(outer, name, value)
     return x, outs
+
+
+def keep_products(primitive: Any, *_: Any, **__: Any) -> bool:
+    """A policy of `jax.checkpoint`: keeps products, random bits and the like.
+
+    The rest, which is elementwise or a short sum, takes less time to do again than to write and read: on two CPU cores
+    the gradient of GPT-2 (3 layers, 384 wide, 2,048 tokens) took 633 ms and 232 MB in place of 727 ms and 521 MB.
+    """
+    return primitive.name in KEPT
+
+
+KEPT = ("dot_general", "conv_general_dilated", "ragged_dot_general", "random_bits", "custom_call", "sort", "top_k")
 
 
 def depth_keys(key: jax.Array | None, n: int) -> jax.Array | None:

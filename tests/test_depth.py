@@ -1,5 +1,7 @@
 """Through depth, scanned and unrolled; taps, edits, and what keeps them apart from plain calls."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -315,3 +317,21 @@ def test_blocks_that_differ_are_unrolled_with_what_each_has(key):
     output, taps = observe(lambda x: apply_blocks(grow, x, params)[0])(X)
     assert [value.shape for value in taps["x"]] == [(3, 7), (3, 5)]
     assert_close(output, linear(params[1], linear(params[0], X)))
+
+
+def test_what_is_done_again_in_the_backward_pass_is_not_a_product(key):
+    """A stacked tree keeps products, so that the gradient has as many of them as a list's, and less of the rest."""
+    blocks = jax.random.normal(key, (3, 4, 4)) / 2
+    x = jax.random.normal(key, (2, 4))
+
+    def loss(blocks, **options):
+        return apply_blocks(lambda x, p: (jnp.tanh(jnp.sin(x) @ p), None), x, blocks, **options)[0].sum()
+
+    def operations(name, **options):
+        text = str(jax.make_jaxpr(jax.grad(partial(loss, **options)))(blocks))
+        return text.count(f" {name}")
+
+    assert operations("dot_general") == operations("dot_general", remat=False)
+    assert operations("tanh") > operations("tanh", remat=False)
+    for remat in (True, False, jax.checkpoint_policies.dots_saveable):
+        np.testing.assert_allclose(jax.grad(loss)(blocks), jax.grad(partial(loss, remat=remat))(blocks), rtol=1e-6)

@@ -7,6 +7,7 @@ from jax import lax
 from jann.core import Spec
 from jann.depth import observing, tap
 from jann.layers.activations import dropout
+from jann.layers.causal import causal_by_parts
 from jann.layers.dense import linear, linear_spec
 from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree
@@ -75,8 +76,6 @@ def dot_product_attention(
 
     softmax(scale query · keys + bias) values, in float32 at least inside; scale is 1 / sqrt(head) unless given. Keys
     and values may have fewer heads, each shared by equally many of the query's.
-    softmax(query · keys / sqrt(head)) values, in float32 at least inside. Keys and values may have fewer heads, each
-    shared by equally many of the query's.
 
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
@@ -84,12 +83,15 @@ def dot_product_attention(
     rate, key:  dropout of the attention weights; no key, no noise
 
     Observed as "attention": the weights [..., heads, time, places]. They are only formed for that and for dropout;
-    otherwise it is `jax.nn.dot_product_attention`, which on a GPU need not store them.
+    otherwise it is `jax.nn.dot_product_attention`, which on a GPU need not store them, or `causal_by_parts`.
     """
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
+    plain = mask is None and bias is None and keys.shape == query.shape
+    if causal and plain and not (observing() or noisy) and jax.default_backend() == "cpu":
+        return causal_by_parts(query, keys, values, query.shape[-1] ** -0.5 if scale is None else scale)
     if not (observing() or noisy or exact):
         batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]
         mask, bias = (None if x is None else x.reshape(-1, *x.shape[-3:]) for x in (mask, bias))

@@ -1,5 +1,7 @@
 """Attention against its formula, with masks, shared heads, and the weights observed."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import jann
 from jann.layers import attention, attention_spec, dot_product_attention, linear, linear_spec
+from jann.layers.causal import causal_by_parts
 
 
 def by_formula(query, keys, values, allowed):
@@ -101,3 +104,35 @@ def test_errors_name_the_mend(qkv):
         attention_spec(8, 4, key_value_heads=3)
     with pytest.raises(ValueError, match=r"does not fit scores \[2, 3, 4, 5, 7\]"):
         dot_product_attention(*qkv, mask=jnp.ones((5, 6), bool))
+
+
+@pytest.mark.parametrize("time", [1, 33, 130])
+def test_causal_attention_by_parts_equals_the_whole(key, time):
+    """Against JAX's own, with gradients; lengths that parts do not divide."""
+    query, keys, values, weights = jax.random.normal(key, (4, 2, time, 3, 8))
+
+    def value_and_gradients(function):
+        return jax.value_and_grad(lambda *x: (function(*x) * weights).sum(), (0, 1, 2))(query, keys, values)
+
+    got = value_and_gradients(lambda *x: causal_by_parts(*x, 0.3))
+    wanted = value_and_gradients(lambda *x: jax.nn.dot_product_attention(*x, scale=0.3, is_causal=True))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6), got, wanted)
+
+
+def test_causal_attention_by_parts_has_second_derivatives(key):
+    x, direction = jax.random.normal(key, (2, 40, 2, 4))
+
+    def loss(x):
+        return (causal_by_parts(x, x[::-1], x + 1, 0.5) ** 2).sum()
+
+    def gradient_along(step):
+        return jax.grad(loss)(x + step * direction)
+
+    found = jax.jvp(jax.grad(loss), (x,), (direction,))[1]
+    np.testing.assert_allclose(found, (gradient_along(1e-2) - gradient_along(-1e-2)) / 2e-2, rtol=2e-2, atol=2e-2)
+
+
+def test_attention_of_far_scores_neither_overflows_nor_vanishes():
+    """Scores of ±10⁴ give weights of 0 and 1."""
+    x = jnp.array([[1.0], [-1.0], [1.0]])[:, None, :]
+    np.testing.assert_allclose(causal_by_parts(x, x, x, 1e4)[:, 0, 0], [1, -1, 1], atol=1e-6)
