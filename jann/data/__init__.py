@@ -27,6 +27,7 @@ from jann.data.recordings import Recordings
 from jann.data.stream import Stream
 from jann.data.text import Text, as_text
 from jann.data.time_series import Series, SeriesWindows, read_series
+from jann.data.tokenizer import load_tokenizer, train_bpe
 
 __all__ = [
     "Batches",
@@ -46,6 +47,7 @@ __all__ = [
     "contiguous",
     "frame_count",
     "load",
+    "load_tokenizer",
     "log_mel",
     "mel_edges",
     "mel_filters",
@@ -60,6 +62,7 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
+    "train_bpe",
     "write_midi",
     "write_wav",
 ]

@@ -2,15 +2,19 @@
 
 from jann.pretrained import patchtst, recurrent, resnet, unet
 from jann.pretrained.hub import PretrainedError, from_pretrained, save_pretrained
+from jann.pretrained.prompts import begin_tokens, chat_prompt, stop_tokens
 from jann.pretrained.tables import WeightsError
 
 __all__ = [
     "PretrainedError",
     "WeightsError",
+    "begin_tokens",
+    "chat_prompt",
     "from_pretrained",
     "patchtst",
     "recurrent",
     "resnet",
     "save_pretrained",
+    "stop_tokens",
     "unet",
 ]
