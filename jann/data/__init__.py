@@ -18,6 +18,7 @@ from jann.data.audio import (
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
 from jann.data.contiguous import Contiguous, contiguous
+from jann.data.corpora import Corpus, Problem
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
@@ -34,10 +35,12 @@ from jann.data.tokenizer import load_tokenizer, train_bpe
 __all__ = [
     "Batches",
     "Contiguous",
+    "Corpus",
     "DataError",
     "Dataset",
     "MissingData",
     "PianoRolls",
+    "Problem",
     "Recordings",
     "Series",
     "SeriesWindows",
