@@ -18,24 +18,30 @@ from jann.data.audio import (
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
 from jann.data.batches import Batches, batches
 from jann.data.contiguous import Contiguous, contiguous
+from jann.data.corpora import Corpus, Problem
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
+from jann.data.masking import corrupt_spans, mask_words
 from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
 from jann.data.recordings import Recordings
+from jann.data.sequences import instructed, packed, padded, paired
 from jann.data.stream import Stream
 from jann.data.text import Text, as_text
 from jann.data.time_series import Series, SeriesWindows, read_series
 from jann.data.windows import Windows, whole_windows, windows
+from jann.data.tokenizer import load_tokenizer, train_bpe
 
 __all__ = [
     "Batches",
     "Contiguous",
+    "Corpus",
     "DataError",
     "Dataset",
     "MissingData",
     "PianoRolls",
+    "Problem",
     "Recordings",
     "Series",
     "SeriesWindows",
@@ -46,14 +52,21 @@ __all__ = [
     "as_text",
     "batches",
     "contiguous",
+    "corrupt_spans",
     "frame_count",
+    "instructed",
     "load",
+    "load_tokenizer",
     "log_mel",
+    "mask_words",
     "mel_edges",
     "mel_filters",
     "mixup",
     "mu_law_decode",
     "mu_law_encode",
+    "packed",
+    "padded",
+    "paired",
     "random_crop",
     "random_erase",
     "random_flip",
@@ -62,6 +75,7 @@ __all__ = [
     "read_series",
     "read_wav",
     "synthesise",
+    "train_bpe",
     "whole_windows",
     "windows",
     "write_midi",

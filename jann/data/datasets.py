@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import images, music, recordings, text, time_series
+from jann.data import corpora, images, music, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -13,6 +13,12 @@ DATASETS = {
     "cifar10_subset": images.cifar10_subset,
     "python_topics": text.python_topics,
     "tiny_shakespeare": text.tiny_shakespeare,
+    "python_sources": corpora.python_sources,
+    "wikitext2": corpora.wikitext2,
+    "multi30k": corpora.multi30k,
+    "sst2": corpora.sst2,
+    "dialogsum": corpora.dialogsum,
+    "mbpp": corpora.mbpp,
     "synthetic_tones": recordings.synthetic_tones,
     "spoken_digits": recordings.spoken_digits,
     "synthetic_canons": music.synthetic_canons,
@@ -31,8 +37,8 @@ def load(name: str) -> Any:
         dataset = jann.data.load("mnist")
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
 
-    Images come as a `Dataset`, text as `Text`, sound as `Recordings`, music as `PianoRolls`,
-    time series as `Series`.
+    Images come as a `Dataset`, text as `Text` (characters) or `Corpus` (strings), sound as
+    `Recordings`, music as `PianoRolls`, time series as `Series`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
     cannot be downloaded, DataError where they are truncated or altered.

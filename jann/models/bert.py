@@ -127,9 +127,13 @@ class BERT(Model):
         return jnp.tanh(linear(params["pooler"], x[..., 0, :]))
 
 
-def sentence_embedding(model: BERT, params, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-    """tokens[..., time] -> the mean of their features, of length 1, [..., embed] (Reimers and Gurevych 2019)"""
+def sentence_embedding(
+    model: BERT, params, tokens: jax.Array, lengths: jax.Array, normalise: bool = True
+) -> jax.Array:
+    """tokens[..., time] -> the mean of their features, made of length 1, [..., embed] (Reimers and Gurevych 2019)"""
     x = model.features(params, tokens, lengths)
     there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
     mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
+    if not normalise:
+        return mean
     return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)

@@ -2,15 +2,22 @@
 
 from jann.pretrained import patchtst, recurrent, resnet, unet
 from jann.pretrained.hub import PretrainedError, from_pretrained, save_pretrained
+from jann.pretrained.prompts import begin_tokens, chat_prompt, stop_tokens
+from jann.pretrained.sentences import minilm_folder, sentence_encoder
 from jann.pretrained.tables import WeightsError
 
 __all__ = [
     "PretrainedError",
     "WeightsError",
+    "begin_tokens",
+    "chat_prompt",
     "from_pretrained",
+    "minilm_folder",
     "patchtst",
     "recurrent",
     "resnet",
     "save_pretrained",
+    "sentence_encoder",
+    "stop_tokens",
     "unet",
 ]

@@ -91,9 +91,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing: give a folder as published, with {CONFIG} and {WEIGHTS}")
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds."""
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are no UTF-8
         raise PretrainedError(f"{file} is not whole JSON ({error}): copy it again") from None
 
 
@@ -120,7 +125,7 @@ def _local(folder: str | Path) -> Path:
             f"{folder} is no folder here. To fetch a repository of that name: pip install 'jann[hub]'; or {advice}"
         ) from None
     try:
-        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
     except Exception as error:  # huggingface_hub raises its own and those of its HTTP library
         raise FileNotFoundError(f"{folder} is no folder here and cannot be fetched ({error}): {advice}") from error
 

