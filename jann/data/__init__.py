@@ -30,8 +30,8 @@ from jann.data.sequences import instructed, packed, padded, paired
 from jann.data.stream import Stream
 from jann.data.text import Text, as_text
 from jann.data.time_series import Series, SeriesWindows, read_series
-from jann.data.windows import Windows, whole_windows, windows
 from jann.data.tokenizer import load_tokenizer, train_bpe
+from jann.data.windows import Windows, whole_windows, windows
 
 __all__ = [
     "Batches",
