@@ -66,16 +66,16 @@ def one_block(batch: dict, key: jax.Array) -> dict:
     return {**batch, "source_length": batch["source_length"][:, 0]}
 
 
-def at_its_length(loss: Any, lengths: tuple[int, ...]) -> Any:
-    """The loss of `make_step`, on the first so many tokens: the least of `lengths` that leaves out none but padding."""
+def at_its_length(step: Any, lengths: tuple[int, ...]) -> Any:
+    """The step, on the first so many tokens of its batch: the least of `lengths` that leaves out none but padding."""
 
-    def cut(length, params, batch, key, extra):
-        return loss(params, {n: x[:, :length] if x.ndim == 2 else x for n, x in batch.items()}, key, extra)
+    def cut(length, train_state, batch):
+        return step(train_state, {name: x[:, :length] if x.ndim == 2 else x for name, x in batch.items()})
 
-    def shortest(params, batch, key, extra=None):
+    def shortest(train_state, batch):
         needed = jnp.maximum(batch["source_length"].max(), batch["weight"].sum(1).max().astype(jnp.int32))
         which = (needed > jnp.array(lengths[:-1])).sum()
-        return jax.lax.switch(which, [functools.partial(cut, length) for length in lengths], params, batch, key, extra)
+        return jax.lax.switch(which, [functools.partial(cut, length) for length in lengths], train_state, batch)
 
     return shortest
 
@@ -152,7 +152,7 @@ def train_one(folder: Path, task: Task, model: jann.Model, recipe: Recipe, seed:
         return {f"validation_{name}": value for name, value in found.items()}
 
     train_state, history = jann.fit(
-        jann.make_step(at_its_length(loss, lengths), optimizer, average=recipe.average),
+        at_its_length(jann.make_step(loss, optimizer, average=recipe.average), lengths),
         batches, jann.start(model, optimizer, key, average_weights=True), recipe.steps,
         evaluate=evaluate, folder=folder, model=model,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.side_by_side.harness import Bar, Case, Timing, speed_ratios
 from jann.plots.style import COLORS, FAINT, INK, chart, house_style
 
-PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch")
+PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch", "transformers")
 RECORD = Path(__file__).parent / "RESULTS.md"
 
 

@@ -33,6 +33,8 @@ def test_other_work_is_an_error():
     for losses in ([1.0, 2.1], [1.0, np.nan], [1.0]):
         with pytest.raises(ValueError, match="b does not do the work of a"):
             check_same({"a": np.array([1.0, 2.0]), "b": np.array(losses)})
+    check_same({"limit": np.array([]), "a": np.array([1.0]), "other limit": np.array([]), "b": np.array([1.0])})
+    check_same({"limit": np.array([])})
 
 
 def test_ratios_are_of_the_same_round(case):

@@ -3,6 +3,6 @@
 A case's file imports libraries inside its rivals, so that each worker has only its own.
 """
 
-from experiments.side_by_side.cases import imports, lstm, small_mlp, sweep
+from experiments.side_by_side.cases import decode, gpt, imports, lstm, small_mlp, sweep
 
-CASES = {case.name: case for case in (small_mlp.CASE, sweep.CASE, lstm.CASE, imports.CASE)}
+CASES = {case.name: case for case in (small_mlp.CASE, sweep.CASE, lstm.CASE, gpt.CASE, decode.CASE, imports.CASE)}
