@@ -1,5 +1,6 @@
 """What the experiments on text, sound and music share: an optimiser, and one run a seed in a folder of its own."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ def adamw(
     return optax.chain(
         optax.clip_by_global_norm(clip), inner(schedule, weight_decay=weight_decay, mask=jann.decay_mask(model))
     )
+
+
+def with_speed(evaluate: Callable[[Any], dict], tokens_a_step: int) -> Callable[[Any], dict]:
+    """`evaluate` of `jann.fit`, that also says the tokens a second of training since the last time it was called."""
+    before, clock = None, 0.0
+
+    def evaluated(train_state):
+        nonlocal before, clock
+        step, took = int(train_state.step), time.perf_counter() - clock
+        # Not the first time, as that was compiling.
+        row = {} if before is None else {"tokens_per_second": round((step - before) * tokens_a_step / took)}
+        row.update(evaluate(train_state))
+        before, clock = step, time.perf_counter()
+        return row
+
+    return evaluated
 
 
 def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
