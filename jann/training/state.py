@@ -103,8 +103,8 @@ def make_step(
 ) -> Step:
     """Builds `step(train_state, batch) -> (train_state, metrics)` from a loss and any Optax transformation.
 
-    loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`; one with arrays of its own, such as
-                 `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
+    loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`; one with arrays of its own,
+                 such as `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics.
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
