@@ -157,7 +157,8 @@ def save_adapter(
     from safetensors.flax import save_file
 
     check(model, params)
-    places = places_of(model, params, family_for(model).table(model, ()))
+    family = family_for(model)
+    places = places_of(model, params, family.table(model, family.modules(model) if hasattr(family, "modules") else ()))
     leaves, arrays = flatten(params), {}
     ranks, alphas, first = {}, {}, set()
     for name, place in places.items():
