@@ -48,7 +48,7 @@ def test_last_blocks_of_a_list(drawn, key):
     params = jann.core.listed(SENTENCES, drawn(SENTENCES))
     train, rest = jann.partition(params, "^(blocks/1|head|pooler)/")
     grads = jax.jit(jax.grad(lambda train: SENTENCES(jann.combine(rest, train), TOKENS).sum()))(train)
-    assert grads["blocks"][0] == {} or not jax.tree.leaves(grads["blocks"][0])
+    assert not jax.tree.leaves(grads["blocks"][0]) and jax.tree.leaves(grads["blocks"][1])
     whole = jax.jit(jax.grad(lambda params: SENTENCES(params, TOKENS).sum()))(params)
     for path, leaf in jann.flatten(grads).items():
         np.testing.assert_allclose(leaf, jann.flatten(whole)[path], rtol=1e-4, atol=1e-5)
@@ -61,7 +61,8 @@ def test_frozen_parameters_keep_running_statistics_as_they_are(drawn, key):
     loss = frozen(jann.objective(model), rest)
     images = {"image": np.ones((2, 8, 8, 3), np.float32), "label": np.array([0, 1])}
     value, (_, extra) = loss(train, images, key)
-    wanted = optax.softmax_cross_entropy_with_integer_labels(model(jann.combine(rest, train), images["image"]), images["label"])
+    logits = model(jann.combine(rest, train), images["image"])
+    wanted = optax.softmax_cross_entropy_with_integer_labels(logits, images["label"])
     np.testing.assert_allclose(value, wanted.mean(), rtol=1e-5)
     assert extra is None
 
@@ -78,16 +79,13 @@ def test_a_sentence_head_on_a_pretrained_bert(head, drawn, key):
     fresh = SENTENCES.init(key)
     for path, leaf in jann.flatten(made.params).items():
         np.testing.assert_array_equal(leaf, jann.flatten(fresh if path in made.drawn else given)[path])
-    np.testing.assert_array_equal(
-        SENTENCES.features(made.params, TOKENS), before.features(given, TOKENS)
-    )
     assert "drawn 4: " in repr(made) and "pooler/weight" in repr(made)
 
 
 def test_a_new_head_for_other_classes_and_for_listed_blocks(drawn, key):
     ten, three = (chain(Flatten(3), MLP(16, (8,), outputs)) for outputs in (10, 3))
     made = transplant(three, key, drawn(ten))
-    assert made.drawn == ("1/layers/1/weight", "1/layers/1/bias") and made.left == ()
+    assert set(made.drawn) == {"1/layers/1/weight", "1/layers/1/bias"} and made.left == ()
     assert three(made.params, np.ones((2, 4, 4, 1), np.float32)).shape == (2, 3)
     equal(made.params[1]["layers"][0], drawn(ten)[1]["layers"][0])
     made = transplant(resnet20(classes=3), key, drawn(resnet20(classes=10)))
