@@ -8,6 +8,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.diffusion`: generating by undoing noise
 - `jann.data`: data sets, batches, streams, augmentation
 - `jann.generation`: sequences drawn from a model
+- `jann.adapt`: low-rank corrections, prompts, frozen parts, new heads for trained models
 - `jann.save`, `jann.load`: models with their parameters, as files
 """
 
@@ -51,7 +52,7 @@ from jann.training import (
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
 # Imported when first used: they bring pictures and files with them.
-ROOMS = ("analysis", "data", "diffusion", "generation", "plots", "pretrained")
+ROOMS = ("adapt", "analysis", "data", "diffusion", "generation", "plots", "pretrained")
 
 
 def __getattr__(name: str):

@@ -335,13 +335,19 @@ def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
 def decay_mask(model: Model) -> Callable[[Tree], Tree]:
     """The `mask` of Optax's weight decay: True where a parameter contracts its input, so not for biases and norms.
 
-    `optax.adamw(1e-3, mask=jann.decay_mask(model))`; it fits all parameters, the trained ones, or any part of them.
+    `optax.adamw(1e-3, mask=jann.decay_mask(model))`; it fits all parameters, the trained ones, or any part of them. The
+    factors of a low-rank kernel decay as the kernel would.
     """
     spec = _as_spec(model)
 
     def mask(params):
         contracting = {path for path, param in flatten(in_form_of(spec, params)).items() if param.into}
-        return tree_map_with_path(lambda path, leaf: path_name(path) in contracting, params)
+
+        def decays(path, leaf):
+            name = path_name(path)
+            return name in contracting or name.rpartition("/")[0] in contracting
+
+        return tree_map_with_path(decays, params)
 
     return mask
 

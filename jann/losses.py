@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 
 def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[float]) -> jax.Array:
@@ -24,3 +25,40 @@ def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[flo
     error = target[..., None] - outputs
     levels = jax.lax.broadcast_to_rank(jnp.asarray(levels, error.dtype), error.ndim)
     return jnp.maximum(levels * error, (levels - 1) * error)
+
+
+def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    """logits[..., time, vocab] of labels[..., time] -> log p of each whole sequence, [...], in nats
+
+    weight:  [..., time], what each token counts: 0 for a prompt and for padding
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    each = -optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return (each if weight is None else each * weight.astype(each.dtype)).sum(-1)
+
+
+def preference_loss(
+    policy_chosen: jax.Array,
+    policy_rejected: jax.Array,
+    reference_chosen: jax.Array,
+    reference_rejected: jax.Array,
+    beta: float | jax.Array = 0.1,
+) -> dict[str, jax.Array]:
+    """log p of the answers that people chose and rejected, each [...] -> loss, accuracy and rewards of each pair, [...]
+
+        loss = -log sigmoid(chosen_reward - rejected_reward), reward = beta (log p_policy - log p_reference)
+
+    The log-probabilities are those of `sequence_log_probabilities`, under the model that is trained and under the one
+    that it started from; the latter may be computed once for all data. beta: how far from it the policy is held. At the
+    start the loss is log 2. Accuracy: whether the chosen answer has the higher reward.
+
+    Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290).
+    """
+    chosen = beta * (policy_chosen - jax.lax.stop_gradient(reference_chosen))
+    rejected = beta * (policy_rejected - jax.lax.stop_gradient(reference_rejected))
+    return {
+        "loss": -jax.nn.log_sigmoid(chosen - rejected),
+        "accuracy": (chosen > rejected).astype(chosen.dtype),
+        "chosen_reward": chosen,
+        "rejected_reward": rejected,
+    }

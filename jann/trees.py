@@ -1,5 +1,6 @@
 """Trees of parameters: nested dicts and lists, with a path for each leaf."""
 
+import dataclasses
 import functools
 import itertools
 import operator
@@ -12,6 +13,19 @@ import jax.numpy as jnp
 from jax.tree_util import keystr
 
 Tree = Any  # nested dicts and lists of arrays
+
+
+class Node:
+    """A leaf made of several arrays, such as a low-rank kernel: a dataclass that JAX knows as a pytree.
+
+    `flatten` gives it whole. `partition` takes it apart: chosen parts come as a dict of them, and the node stays with
+    None in their places, until `combine` puts them back.
+    """
+
+    def parts(self) -> dict[str, Any]:
+        """Its arrays by name; those that were taken out are missing."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: part for name, part in fields.items() if part is not None}
 
 
 def path_name(path: tuple) -> str:
@@ -55,14 +69,21 @@ def partition(tree: Tree, chosen: str | Callable[[str, Any], bool]) -> tuple[Tre
     """tree -> (chosen leaves, the other leaves), both with the tree's containers; `combine` puts them together.
 
     `chosen` is a regular expression searched in the path ("blocks/.*/bias") or a function of (path, leaf). A leaf that
-    goes to the other side is missing from its dict (None in a list).
+    goes to the other side is missing from its dict (None in a list). What training shall change is one side, what stays
+    frozen the other: differentiate only the first, and neither gradients nor optimiser state are spent on the rest
+    (see `jann.adapt.frozen`).
 
     Raises ValueError if the expression matches nothing.
     """
     if isinstance(chosen, str):
         pattern = re.compile(chosen)
-        if not any(pattern.search(path) for path in flatten(tree)):
-            raise ValueError(f"no parameter path matches {chosen!r}; the paths are: {', '.join(flatten(tree))}")
+        paths = [
+            f"{path}/{part}" if part else path
+            for path, leaf in flatten(tree).items()
+            for part in (leaf.parts() if isinstance(leaf, Node) else [""])
+        ]
+        if not any(map(pattern.search, paths)):
+            raise ValueError(f"no parameter path matches {chosen!r}; the paths are: {', '.join(paths)}")
 
         def choose(path, leaf):
             return bool(pattern.search(path))
@@ -76,6 +97,12 @@ def partition(tree: Tree, chosen: str | Callable[[str, Any], bool]) -> tuple[Tre
         if isinstance(node, (list, tuple)):
             sides = [walk(child, (*path, str(i))) for i, child in enumerate(node)]
             return [s[0] for s in sides], [s[1] for s in sides]
+        if isinstance(node, Node):
+            parts = node.parts()
+            taken = {name: part for name, part in parts.items() if choose("/".join((*path, name)), part)}
+            if len(taken) in (0, len(parts)):
+                return (node, None) if taken else (None, node)
+            return taken, dataclasses.replace(node, **dict.fromkeys(taken))
         return (node, None) if choose("/".join(path), node) else (None, node)
 
     return walk(tree, ())
@@ -85,6 +112,10 @@ def combine(*trees: Tree) -> Tree:
     """Puts together what `partition` took apart; where two trees hold the same leaf, the later one wins."""
 
     def join(a, b):
+        if isinstance(a, Node) and isinstance(b, dict):
+            return dataclasses.replace(a, **b)
+        if isinstance(a, dict) and isinstance(b, Node):
+            return dataclasses.replace(b, **{**a, **b.parts()})
         if isinstance(a, dict) and isinstance(b, dict):
             return {name: join(a.get(name), b.get(name)) for name in {**a, **b}}
         if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jann.losses import quantile_loss
+import jann
+from jann.losses import preference_loss, quantile_loss, sequence_log_probabilities
 
 
 def test_quantile_loss_by_hand():
@@ -31,3 +33,60 @@ def test_the_gradient_vanishes_at_the_samples_quantiles():
 def test_what_does_not_fit(shape, levels, message):
     with pytest.raises(ValueError, match=message):
         quantile_loss(jnp.zeros(shape), jnp.zeros(4), levels)
+
+
+def test_log_probabilities_of_sequences_by_hand():
+    logits = np.log(np.float32([[[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]], [[0.2, 0.2, 0.6], [0.1, 0.1, 0.8]]]))
+    labels = np.array([[0, 2], [2, 1]])
+    wanted = np.log([0.5 * 0.125, 0.6 * 0.1])
+    found = sequence_log_probabilities(logits + 3, labels)  # a softmax does not see what is added to all
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    found = sequence_log_probabilities(logits, labels, np.array([[0, 1], [1, 0]]))
+    np.testing.assert_allclose(found, np.log([0.125, 0.6]), rtol=1e-5)
+
+
+def test_preference_loss_by_hand():
+    """log p: policy -1 and -3, reference -2 and -2.5: rewards 0.5 and -0.25 with beta 0.5, a margin of 0.75"""
+    values = preference_loss(*map(jnp.float32, (-1, -3, -2, -2.5)), beta=0.5)
+    np.testing.assert_allclose(values["chosen_reward"], 0.5)
+    np.testing.assert_allclose(values["rejected_reward"], -0.25)
+    np.testing.assert_allclose(values["loss"], np.log(1 + np.exp(-0.75)), rtol=1e-6)
+    assert values["accuracy"] == 1
+    same = preference_loss(*jnp.float32([[-1, -5], [-3, -3], [-1, -5], [-3, -3]]))
+    np.testing.assert_allclose(same["loss"], np.log(2), rtol=1e-6)
+    np.testing.assert_array_equal(same["accuracy"], 0)
+
+
+def test_gradient_of_the_preference_loss():
+    """-beta sigmoid(-margin) for the chosen, the same upwards for the rejected, none for the reference (equation 7)"""
+    given = [jnp.float32(x) for x in (-1, -3, -2, -2.5)]
+    grads = jax.grad(lambda *given: preference_loss(*given, beta=0.5)["loss"], range(4))(*given)
+    slope = 0.5 / (1 + np.exp(0.75))
+    np.testing.assert_allclose(grads, [-slope, slope, 0, 0], rtol=1e-5)
+
+
+def test_a_model_that_is_trained_on_preferences_comes_to_prefer_them(key):
+    """Of two answers to a prompt, that which is chosen gets likelier than it was, the rejected one less likely."""
+    model = jann.models.GPT2(vocab=7, positions=8, embed=8, layers=1, heads=2)
+    params = model.init(key)
+    tokens = jax.random.randint(key, (2, 16, 6), 0, 6)
+    tokens = tokens.at[0, :, 3:].set(5).at[1, :, 3:].set(2)  # [chosen and rejected, pairs, time], a prompt of 3
+    weight = jnp.broadcast_to(jnp.arange(5) >= 2, (2, 16, 5))
+
+    def log_probabilities(params):
+        return sequence_log_probabilities(model(params, tokens[..., :-1]), tokens[..., 1:], weight)
+
+    reference = log_probabilities(params)
+
+    def loss(params, batch, key, extra=None):
+        values = preference_loss(*log_probabilities(params), *reference, beta=0.1)
+        means = {name: value.mean() for name, value in values.items()}
+        return means.pop("loss"), (means, extra)
+
+    optimizer = optax.adam(1e-2)
+    step = jann.make_step(loss, optimizer)
+    state, history = jann.train(step, lambda n: {}, jann.TrainState.start(key, params, optimizer), 30)
+    np.testing.assert_allclose(history["loss"][0], np.log(2), rtol=1e-5)
+    assert history["loss"][-1] < 0.4 and history["accuracy"][-1] == 1
+    chosen, rejected = log_probabilities(state.params) - reference
+    assert (chosen > 0).all() and (rejected < 0).all()

@@ -32,6 +32,7 @@ from jann.layers.decoding import (
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, zeros
 from jann.layers.instance_norm import instance_norm
+from jann.layers.low_rank import LowRank
 from jann.layers.norms import (
     batch_norm,
     batch_norm_spec,
@@ -47,6 +48,7 @@ from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm
 from jann.layers.rotary import rotary_frequencies, rotated
 
 __all__ = [
+    "LowRank",
     "attention",
     "attention_spec",
     "average_pool",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jann.core import Param, ShapeError, Spec
 from jann.layers.dtypes import along, floats
 from jann.layers.initializers import lecun_normal, small_normal
+from jann.layers.low_rank import LowRank
 from jann.trees import Tree
 
 Axes = int | dict[str, int]
@@ -36,21 +37,33 @@ def _of_matrix(init: Callable, axes: int) -> Callable:
 
 
 def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
-    """x[..., *inputs] -> x W + b, [..., *outputs]; the last `axes` axes of x are summed over"""
+    """x[..., *inputs] -> x W + b, [..., *outputs]; the last `axes` axes of x are summed over
+
+    The weight may be a `LowRank` kernel: then x W + scale (x down) up + b.
+    """
     weight = p["weight"]
     x = floats(x, "linear")
-    inputs, outputs = weight.shape[:axes], weight.shape[axes:]
+    inputs = weight.shape[:axes]
     if x.shape[x.ndim - axes :] != inputs or x.ndim < axes:
         wanted = ", ".join(map(str, inputs))
         raise ShapeError(
             f"a weight of shape {list(weight.shape)} takes inputs[..., {wanted}], got {list(x.shape)}", weight
         )
-    if axes == 1 == len(outputs):
-        y = x @ weight.astype(x.dtype)
-    else:  # as one product of matrices, which XLA's CPU backend does fastest
-        lead, matrix = x.shape[: x.ndim - axes], weight.astype(x.dtype).reshape(math.prod(inputs), -1)
-        y = (x.reshape(*lead, -1) @ matrix).reshape(*lead, *outputs)
+    if isinstance(weight, LowRank):
+        low = _product(x, weight.down, axes) * weight.scale.astype(x.dtype)
+        y = _product(x, weight.base, axes) + _product(low, weight.up, 1)
+    else:
+        y = _product(x, weight, axes)
     return y + along(p["bias"], y) if "bias" in p else y
+
+
+def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
+    if axes == 1 and weight.ndim == 2:
+        return x @ weight.astype(x.dtype)
+    # as one product of matrices, which XLA's CPU backend does fastest
+    lead, outputs = x.shape[: x.ndim - axes], weight.shape[axes:]
+    matrix = weight.astype(x.dtype).reshape(math.prod(weight.shape[:axes]), -1)
+    return (x.reshape(*lead, -1) @ matrix).reshape(*lead, *outputs)
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:

@@ -82,12 +82,18 @@ class GPT2(Model):
         x, state = self.features(params, tokens, lengths, positions, documents, state, key)
         return self.logits(params, x), state
 
-    def features(self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None):
-        """tokens[..., time] -> (what the logits are made of [..., time, embed], state)"""
+    def features(
+        self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None, embedded=None
+    ):
+        """tokens[..., time] -> (what the logits are made of [..., time, embed], state)
+
+        embedded:  [..., time, embed] in place of the tokens' rows of the table, as in prompt tuning
+        """
         plain = state is None and lengths is None and positions is None and documents is None
         positions = token_positions(tokens, lengths, positions, None if state is None else state["length"])
         mask = None if plain else causal_mask(positions, cache_places(state), documents)
-        x = embedding(params["tokens"], tokens) + embedding(params["positions"], jnp.maximum(positions, 0))
+        x = embedding(params["tokens"], tokens) if embedded is None else embedded
+        x = x + embedding(params["positions"], jnp.maximum(positions, 0))
         x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
         block = partial(self.block, positions=positions, mask=mask)
         keys = depth_keys(fold(key, "blocks"), self.layers)

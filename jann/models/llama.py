@@ -108,8 +108,13 @@ class Llama(Model):
         x, state = self.features(params, tokens, lengths, positions, documents, state, key)
         return self.logits(params, x), state
 
-    def features(self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None):
-        """tokens[..., time] -> (what the logits are made of [..., time, embed], state)"""
+    def features(
+        self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None, embedded=None
+    ):
+        """tokens[..., time] -> (what the logits are made of [..., time, embed], state)
+
+        embedded:  [..., time, embed] in place of the tokens' rows of the table, as in prompt tuning
+        """
         plain = state is None and lengths is None and positions is None and documents is None and self.window == 0
         positions = token_positions(tokens, lengths, positions, None if state is None else state["length"])
         seen = partial(causal_mask, positions, cache_places(state), documents)
@@ -121,7 +126,8 @@ class Llama(Model):
         def block(x, p, cache, window, key):
             return self.block(x, p, cache, key, positions, mask if window is None else seen(window=window), turned)
 
-        x = tap("embedded", dropout(embedding(params["tokens"], tokens), self.dropout, fold(key, "embedded")))
+        x = embedding(params["tokens"], tokens) if embedded is None else embedded
+        x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
         keys = depth_keys(fold(key, "blocks"), self.layers)
         x, state = decoder_blocks(block, x, params["blocks"], positions, state, windows, keys)
         return tap("normed", rms_norm(params["norm"], x, self.epsilon)), state

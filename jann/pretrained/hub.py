@@ -72,9 +72,7 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree) -> None:
     from safetensors.flax import save_file
 
     check(model, params)
-    family = next((found for name in set(FAMILIES.values()) if isinstance(model, (found := _module(name)).MODEL)), None)
-    if family is None:
-        raise PretrainedError(f"{type(model).__name__} belongs to no published family: jann.save(folder, ...) keeps it")
+    family = family_for(model)
     config = family.to_config(model)
     named = unload(family.table(model, ()), params, model)
     dtype = jnp.result_type(*named.values()).name
@@ -86,11 +84,11 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree) -> None:
     (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, config: str = CONFIG, weights: str = WEIGHTS) -> dict[str, Any]:
     """The folder's config.json."""
-    file = folder / CONFIG
+    file = folder / config
     if not file.exists():
-        raise FileNotFoundError(f"{file} is missing: give a folder as published, with {CONFIG} and {WEIGHTS}")
+        raise FileNotFoundError(f"{file} is missing: give a folder as published, with {config} and {weights}")
     return read_json(file)
 
 
@@ -108,6 +106,14 @@ def family_of(config: dict) -> Any:
     if name not in FAMILIES:
         raise PretrainedError(f"model_type {name!r} is not one that jann knows: {', '.join(sorted(FAMILIES))}")
     return _module(FAMILIES[name])
+
+
+def family_for(model: Model) -> Any:
+    """The module that knows the model's architecture."""
+    family = next((found for name in set(FAMILIES.values()) if isinstance(model, (found := _module(name)).MODEL)), None)
+    if family is None:
+        raise PretrainedError(f"{type(model).__name__} belongs to no published family: jann.save(folder, ...) keeps it")
+    return family
 
 
 def _module(name: str) -> Any:
@@ -131,33 +137,34 @@ def _local(folder: str | Path) -> Path:
 
 
 @contextmanager
-def tensors(folder: Path) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
+def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
     """-> (the names of all tensors, a function that reads one), from one file or the shards of an index."""
     from safetensors import SafetensorError, safe_open
 
-    if (folder / INDEX).exists():
-        where = json.loads((folder / INDEX).read_text())["weight_map"]
-    elif (folder / WEIGHTS).exists():
+    index = f"{weights}.index.json"
+    if (folder / index).exists():
+        where = json.loads((folder / index).read_text())["weight_map"]
+    elif (folder / weights).exists():
         where = None
     else:
         pickles = [file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]]
         found = f"; {', '.join(pickles)} would run code as it is read: convert it to safetensors" if pickles else ""
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS} and no {INDEX}{found}")
+        raise FileNotFoundError(f"{folder} holds no {weights} and no {index}{found}")
     with ExitStack() as stack:
 
         def opened(name):
             if not (folder / name).exists():
-                raise FileNotFoundError(f"{folder / name} is missing, though {INDEX} names it: copy that shard too")
+                raise FileNotFoundError(f"{folder / name} is missing, though {index} names it: copy that shard too")
             try:
                 return stack.enter_context(safe_open(folder / name, "flax"))
             except SafetensorError as error:
                 raise PretrainedError(f"{folder / name} is damaged or truncated ({error}): copy it again") from None
 
-        files = {name: opened(name) for name in ([WEIGHTS] if where is None else sorted(set(where.values())))}
-        where = where or dict.fromkeys(files[WEIGHTS].keys(), WEIGHTS)
+        files = {name: opened(name) for name in ([weights] if where is None else sorted(set(where.values())))}
+        where = where or dict.fromkeys(files[weights].keys(), weights)
         lost = [name for name, file in where.items() if name not in set(files[file].keys())]
         if lost:
-            raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {INDEX} places there")
+            raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {index} places there")
         names = {_present(name): name for name in where}
         yield list(names), lambda name: np.asarray(files[where[names[name]]].get_tensor(names[name]))
 

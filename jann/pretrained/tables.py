@@ -93,7 +93,7 @@ def load(
     are not used, as published files often carry another head.
     """
     spec, left = model.spec(), {name for name in names if not re.search(ignored, name)}
-    wanted = {path: _sources(table, path, param) for path, param in flatten(spec).items()}
+    wanted = {path: sources_of(table, path, param) for path, param in flatten(spec).items()}
     needed = [name for sources in wanted.values() for name, _ in sources]
     if missing := [f"{name}: missing" for name in needed if name not in left]:
         raise WeightsError(f"the tensors do not fit {model}:\n  " + "\n  ".join(_first(missing)))
@@ -130,14 +130,14 @@ def unload(table: Table, params: Tree, model: Model) -> dict[str, np.ndarray]:
     tensors = {}
     leaves = flatten(params)
     for path, param in flatten(in_form_of(model.spec(), params)).items():
-        sources = _sources(table, path, param)
+        sources = sources_of(table, path, param)
         whole = np.asarray(leaves[path])
         for (name, axes), part in zip(sources, whole.reshape(-1, *whole.shape[len(param.stacked) :]), strict=True):
             tensors[name] = in_their_order(part, axes)
     return tensors
 
 
-def _sources(table: Table, path: str, param: Param) -> list[tuple[str, Axes]]:
+def sources_of(table: Table, path: str, param: Param) -> list[tuple[str, Axes]]:
     """Their (name, axes) for each block of a parameter, in order; for one that isn't stacked, of the parameter."""
     paths = block_names(path, param.stacked, param.shape[: len(param.stacked)]) if param.stacked else [path]
     sources = [_their_name(table, path) for path in paths]

@@ -10,7 +10,6 @@ from jann.pretrained.tables import Table
 MODEL = ViT
 IGNORED = "(?!)"
 
-
 def from_config(config: dict) -> ViT:
     name = (config.get("architectures") or ["ViTModel"])[0]
     if name not in ("ViTModel", "ViTForImageClassification"):
@@ -54,28 +53,38 @@ def to_config(model: ViT) -> dict:
     }
 
 
+def modules(model: ViT) -> tuple[str, ...]:
+    """How names of modules begin in transformers 5, and in adapters: otherwise than those of tensors in files."""
+    return ("vit.layers.",) if model.outputs else ("layers.",)
+
+
 def table(model: ViT, names: Sequence[str]) -> Table:
-    """Files of the bare encoder lack the prefix."""
+    """Files of the bare encoder lack the prefix; see `modules` for the second spelling."""
     bare = not any(name.startswith("vit.") for name in names) if names else not model.outputs
     prefix = "" if bare else "vit."
-    three = ("query", "key", "value")
+    if any(name.startswith(("vit.layers.", "layers.")) for name in names):
+        layers, qkv = "layers", {name: f"attention.{name[0]}_proj" for name in ("query", "key", "value")}
+        attention_out, mlp_in, mlp_out = "attention.o_proj", "mlp.fc1", "mlp.fc2"
+    else:
+        layers, qkv = "encoder.layer", {name: f"attention.attention.{name}" for name in ("query", "key", "value")}
+        attention_out, mlp_in, mlp_out = "attention.output.dense", "intermediate.dense", "output.dense"
     block = (
         *norm("layernorm_before", "attention_norm"),
-        *((f"attention.attention.{name}.weight", f"{name}/weight", "(heads head) embed -> embed heads head")
-          for name in three),
-        *((f"attention.attention.{name}.bias", f"{name}/bias", "(heads head) -> heads head") for name in three),
-        ("attention.output.dense.weight", "attention_out/weight", "embed (heads head) -> heads head embed"),
-        ("attention.output.dense.bias", "attention_out/bias", None),
+        *((f"{theirs}.weight", f"{ours}/weight", "(heads head) embed -> embed heads head")
+          for ours, theirs in qkv.items()),
+        *((f"{theirs}.bias", f"{ours}/bias", "(heads head) -> heads head") for ours, theirs in qkv.items()),
+        (f"{attention_out}.weight", "attention_out/weight", "embed (heads head) -> heads head embed"),
+        (f"{attention_out}.bias", "attention_out/bias", None),
         *norm("layernorm_after", "mlp_norm"),
-        *dense("intermediate.dense", "mlp_in"),
-        *dense("output.dense", "mlp_out"),
+        *dense(mlp_in, "mlp_in"),
+        *dense(mlp_out, "mlp_out"),
     )  # fmt: skip
     return (
         (f"{prefix}embeddings.cls_token", "first", "1 1 embed -> embed"),
         (f"{prefix}embeddings.position_embeddings", "positions", "1 places embed -> places embed"),
         (f"{prefix}embeddings.patch_embeddings.projection.weight", "patches/weight", (2, 3, 1, 0)),
         (f"{prefix}embeddings.patch_embeddings.projection.bias", "patches/bias", None),
-        *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        *((f"{prefix}{layers}.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         *norm(f"{prefix}layernorm", "norm"),
         *dense(f"{prefix}pooler.dense", "pooler"),
         *dense("classifier", "head"),

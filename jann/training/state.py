@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from jann.core import Model, split
 from jann.trees import Tree, combine, flatten
@@ -102,7 +103,8 @@ def make_step(
 ) -> Step:
     """Builds `step(train_state, batch) -> (train_state, metrics)` from a loss and any Optax transformation.
 
-    loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`
+    loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`; one with arrays of its own,
+                 such as `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics.
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
@@ -116,6 +118,13 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate={accumulate}: a batch has at least one part")
+    if isinstance(loss, Partial):  # its arrays become arguments of the compiled program, not constants in it
+        options = {"accumulate": accumulate, "average": average, "dtype": dtype, "norms": norms}
+
+        def step_with(loss, train_state, batch):
+            return make_step(loss.__call__, optimizer, **options)(train_state, batch)
+
+        return Partial(step_with, loss)
     optimizer = optax.with_extra_args_support(optimizer)
 
     def cast(tree):
@@ -227,6 +236,7 @@ def chunks(
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
+    step = step if isinstance(step, Partial) else Partial(step)
     train_state = jax.tree.map(jnp.copy, train_state)  # the caller's buffers are not ours to give away
     while n > 0:
         size = min(every, n)
@@ -234,7 +244,7 @@ def chunks(
         if hasattr(batches, "read"):
             source = batches.read(int(train_state.step.ravel()[0]), size)
         elif callable(batches) and not hasattr(batches, "plan"):
-            source = jax.tree_util.Partial(batches)
+            source = Partial(batches)
         if scan is None:
             scan = not _convolves_on_cpu(step, source, train_state, size)
         train_state, metrics = (_scanned if scan else _looped)(step, source, train_state, size)
@@ -242,7 +252,7 @@ def chunks(
         n -= size
 
 
-@partial(jax.jit, static_argnums=(0, 3), donate_argnums=2)
+@partial(jax.jit, static_argnums=3, donate_argnums=2)
 def _scanned(step, batches, train_state, n):
     # Planned once, also for many members.
     rows, take = _plan(batches, train_state.step.ravel()[0], n)
@@ -263,7 +273,7 @@ def _rows(batches, step, n):
     return _plan(batches, step, n)[0]
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(jax.jit, donate_argnums=2)
 def _stepped(step, batches, train_state, row):
     take = batches.take if hasattr(batches, "plan") else batches if callable(batches) else lambda row: row
     return _over_members(step, train_state, take(row))

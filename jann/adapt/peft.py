@@ -1,0 +1,256 @@
+"""Adapters as the PEFT library keeps them: a folder with adapter_config.json and adapter_model.safetensors.
+
+Names and orders of axes follow from the family's weight table; a kernel of theirs, [outputs, inputs] or the other way
+round, has lora_A[rank, inputs] and lora_B[outputs, rank], our down and up, transposed.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jann.adapt.low_rank import is_kernel, replaced
+from jann.adapt.peft_config import is_saved, rank_and_scale, refuse_others, targets_of
+from jann.core import Model, Param, check, in_form_of
+from jann.layers import LowRank
+from jann.pretrained.hub import PretrainedError, family_for, read_config, tensors
+from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_their_order, sources_of
+from jann.trees import Node, Tree, flatten
+
+CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+
+
+class Place(NamedTuple):
+    """Where a tensor of theirs is in our parameters: in which leaf, in which of its stacked blocks."""
+
+    path: str
+    block: int
+    param: Param
+    axes: Axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Our shape of it."""
+        return self.param.shape[len(self.param.stacked) :]
+
+    @property
+    def their_shape(self) -> tuple[int, ...]:
+        return in_their_order(np.broadcast_to(np.zeros(()), self.shape), self.axes).shape
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of a kernel: (inputs, outputs)"""
+        return self.param.fan_in, math.prod(self.shape) // self.param.fan_in
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether PyTorch multiplies by it as a matrix, as low-rank adapters need."""
+        axes = self.axes
+        theirs = re.findall(r"\(.*?\)|\S+", axes.partition("->")[0]) if isinstance(axes, str) else axes
+        return is_kernel(self.param) and len(self.shape if theirs is None else theirs) == 2
+
+    @property
+    def inputs_first(self) -> bool:
+        """Whether their matrix lies as [inputs, outputs] ("fan in, fan out")."""
+        if isinstance(self.axes, str):
+            theirs, _, ours = self.axes.partition("->")
+            return theirs.split()[0].strip("(") == ours.split()[0]
+        return self.axes in (None, (0, 1))
+
+
+def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
+    """A LoRA adapter of PEFT for this model -> params with `LowRank` kernels, and with what it saves whole replaced.
+
+    Of every option that PEFT has: ranks and alphas by pattern, rank-stabilised or not, target modules as a list, an
+    expression or "all-linear", some layers only, `modules_to_save`. Where the blocks are stacked, layers of lower rank
+    (or none) are filled up with zeros, which training leaves zero. `jann.adapt.merge` makes plain arrays of the result.
+
+    Raises FileNotFoundError naming a missing file, PretrainedError naming an option that jann has not or a damaged
+    file, WeightsError listing tensors that are missing, unexpected or of another shape, as those of an adapter for
+    another model are; ValueError for a kernel that has low rank already.
+    """
+    folder = Path(folder)
+    check(model, params)
+    config = read_config(folder, CONFIG, WEIGHTS)
+    refuse_others(config)
+    with tensors(folder, WEIGHTS) as (names, read):
+        given = {name.removeprefix(PREFIX): read(name) for name in names}
+    places = places_of(model, params, family_for(model).table(model, list(given)))
+    modules = {module_of(name): place for name, place in places.items() if place.is_matrix}
+    modules = {module: modules[module] for module in targets_of(config, list(modules))}
+    whole = {name: place for name, place in places.items() if is_saved(config, name)}
+
+    wanted = {name: place.their_shape for name, place in whole.items()}
+    for module, place in modules.items():
+        rank, (inputs, outputs) = rank_and_scale(config, module)[0], place.sizes
+        wanted |= {f"{module}.lora_A.weight": (rank, inputs), f"{module}.lora_B.weight": (outputs, rank)}
+    problems = [f"{name}: missing" for name in wanted if name not in given]
+    problems += [f"{name}: unexpected" for name in sorted(given.keys() - wanted)]
+    problems += [
+        f"{name}: got {list(given[name].shape)}, wanted {list(shape)}"
+        for name, shape in wanted.items() if name in given and given[name].shape != shape
+    ]  # fmt: skip
+    if problems:
+        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
+        lines = "\n  ".join(problems[:20] + more)
+        raise WeightsError(f"the adapter in {folder} does not fit {model}:\n  {lines}")
+    if tied := [name for name, place in whole.items() if gives_logits(model, place.path)]:
+        if not config.get("ensure_weight_tying"):
+            raise PretrainedError(f"modules_to_save has {tied[0]}, which {model} ties to its logits, and PEFT does not")
+
+    leaves = flatten(params)
+    if adapted := sorted({place.path for place in modules.values() if isinstance(leaves[place.path], Node)}):
+        raise ValueError(f"{', '.join(adapted)} is of low rank already: jann.adapt.merge(params) first")
+    factors: dict[str, dict[int, tuple]] = {}
+    for module, place in modules.items():
+        down, up = (given[f"{module}.lora_{side}.weight"].T for side in "AB")
+        factors.setdefault(place.path, {})[place.block] = (down, up, rank_and_scale(config, module)[1])
+    params_of = {place.path: place.param for place in modules.values()}
+    new = {path: filled(leaves[path], params_of[path], found) for path, found in factors.items()}
+    for name, place in whole.items():
+        values = jnp.asarray(in_our_order(given[name], place.axes, place.shape))
+        leaf = jnp.asarray(new.get(place.path, leaves[place.path]))
+        rows = leaf.reshape(-1, *place.shape).at[place.block].set(values.astype(leaf.dtype))
+        new[place.path] = rows.reshape(leaf.shape)
+    return replaced(params, new)
+
+
+def filled(base: Any, param: Param, found: dict[int, tuple]) -> LowRank:
+    """A kernel, and (down[inputs, rank], up[rank, outputs], scale) of some of its blocks -> one of low rank"""
+    depth, into = len(param.stacked), len(param.into)
+    lead, inputs, outputs = param.shape[:depth], param.shape[depth : depth + into], param.shape[depth + into :]
+    rank = max(up.shape[0] for _, up, _ in found.values())
+    dtype = jnp.result_type(*(up.dtype for _, up, _ in found.values()))
+    downs = np.zeros((math.prod(lead), math.prod(inputs), rank), dtype)
+    ups = np.zeros((math.prod(lead), rank, math.prod(outputs)), dtype)
+    scales = np.zeros(math.prod(lead), np.float32)
+    for block, (down, up, scale) in found.items():
+        downs[block, :, : len(up)], ups[block, : len(up)], scales[block] = down, up, scale
+    down, up = downs.reshape(*lead, *inputs, rank), ups.reshape(*lead, rank, *outputs)
+    return LowRank(base, jnp.asarray(down), jnp.asarray(up), jnp.asarray(scales.reshape(lead)))
+
+
+def save_adapter(
+    folder: str | Path,
+    model: Model,
+    params: Tree,
+    *,
+    also: str | None = None,
+    rank_stabilised: bool = False,
+    base: str | None = None,
+) -> None:
+    """Writes the low-rank corrections of params as PEFT does, which its `PeftModel.from_pretrained` opens.
+
+    also:             a regular expression of the paths of what was trained besides, such as a head's: modules with such
+                      a parameter are saved whole (`modules_to_save`)
+    rank_stabilised:  write alpha for alpha / sqrt(rank) instead of alpha / rank; what is computed is the same
+    base:             where the model itself is found, for those who load both at once
+
+    Raises ValueError where there is nothing to write, PretrainedError for a model of no published family or a kernel
+    that PyTorch holds in a form to which PEFT's corrections do not apply.
+    """
+    from safetensors.flax import save_file
+
+    check(model, params)
+    family = family_for(model)
+    places = places_of(model, params, family.table(model, family.modules(model) if hasattr(family, "modules") else ()))
+    leaves, arrays = flatten(params), {}
+    ranks, alphas, first = {}, {}, set()
+    for name, place in places.items():
+        leaf = leaves[place.path]
+        if not isinstance(leaf, LowRank):
+            continue
+        if not place.is_matrix:
+            raise PretrainedError(f"{place.path} is no matrix in PyTorch ({name}): PEFT has no such adapter")
+        down, up, scale = block_of(leaf, place)
+        rank = rank_of(down, up)
+        if rank and scale:
+            module = module_of(name)
+            arrays[f"{module}.lora_A.weight"], arrays[f"{module}.lora_B.weight"] = down[:, :rank].T, up[:rank].T
+            ranks[module], first = rank, first | {place.inputs_first}
+            alphas[module] = _short(scale * (math.sqrt(rank) if rank_stabilised else rank))
+    if not ranks:
+        raise ValueError("there is no low-rank kernel to save: make them with jann.adapt.low_rank")
+    chosen = {module_of(name) for name, place in places.items() if also and re.search(also, place.path)}
+    if also and not chosen:
+        raise ValueError(f"no parameter path matches also={also!r}; the paths are: {', '.join(leaves)}")
+    for name, place in places.items():
+        if module_of(name) in chosen:
+            stacked = np.asarray(leaves[place.path]).reshape(-1, *place.shape)
+            arrays[name] = in_their_order(stacked[place.block], place.axes)
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    config = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_2_SEQ_LM" if hasattr(model, "begin") else "CAUSAL_LM" if hasattr(model, "cache") else None,
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {module: value for module, value in ranks.items() if value != rank},
+        "alpha_pattern": {module: value for module, value in alphas.items() if value != alpha},
+        "use_rslora": rank_stabilised,
+        "target_modules": shortest(set(ranks), {module_of(name) for name, place in places.items() if place.is_matrix}),
+        "modules_to_save": sorted(chosen) or None,
+        "fan_in_fan_out": first == {True},
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file({PREFIX + name: jnp.asarray(array) for name, array in arrays.items()}, partial, {"format": "pt"})
+    partial.replace(folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def block_of(leaf: LowRank, place: Place) -> tuple[np.ndarray, np.ndarray, float]:
+    """-> (down[inputs, rank], up[rank, outputs], scale) of one block"""
+    inputs, outputs = place.sizes
+    down = np.asarray(leaf.down).reshape(-1, inputs, leaf.rank)[place.block]
+    up = np.asarray(leaf.up).reshape(-1, leaf.rank, outputs)[place.block]
+    return down, up, float(np.asarray(leaf.scale).reshape(-1)[place.block])
+
+
+def rank_of(down: np.ndarray, up: np.ndarray) -> int:
+    """The rank without the zeros that `load_adapter` filled up with."""
+    used = np.flatnonzero((down != 0).any(0) | (up != 0).any(1))
+    return int(used[-1]) + 1 if len(used) else 0
+
+
+def shortest(chosen: set[str], modules: set[str]) -> list[str]:
+    """The last parts of the chosen modules' names where these name no other module, else their whole names."""
+    short = {module.rpartition(".")[2] for module in chosen}
+    alike = {module for module in modules if module.rpartition(".")[2] in short}
+    return sorted(short if alike == chosen else chosen)
+
+
+def places_of(model: Model, params: Tree, table: Table) -> dict[str, Place]:
+    """Their name of each tensor -> where it is in params."""
+    spec = flatten(in_form_of(model.spec(), params))
+    return {
+        name: Place(path, block, param, axes)
+        for path, param in spec.items()
+        for block, (name, axes) in enumerate(sources_of(table, path, param))
+    }
+
+
+def module_of(name: str) -> str:
+    """A tensor's name -> that of its module"""
+    return name.rpartition(".")[0]
+
+
+def gives_logits(model: Model, path: str) -> bool:
+    """Whether a table also stands for the last kernel."""
+    return path == "tokens/table" and (getattr(model, "tied", False) or getattr(model, "head", None) == "words")
+
+
+def _short(alpha: float) -> float:
+    """As it was written before float32 rounded it."""
+    alpha = float(f"{alpha:.7g}")
+    return int(alpha) if alpha == int(alpha) else alpha

@@ -1,0 +1,62 @@
+"""Prompts of trained vectors: those of real tokens are what the tokens are, and only the vectors train."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jann
+from jann.adapt import frozen, prompt_tuned
+from jann.generation import generate
+from jann.models import GPT2, Llama
+
+DECODERS = {
+    "gpt2": GPT2(vocab=11, positions=40, embed=8, layers=2, heads=2),
+    "llama": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1),
+}
+TOKENS = np.array([[1, 4, 10, 7, 2], [3, 3, 9, 0, 5]])
+decoders = pytest.mark.parametrize("base", DECODERS.values(), ids=DECODERS)
+
+
+@decoders
+def test_vectors_that_are_embeddings_do_what_their_tokens_do(base, drawn):
+    model, params = prompt_tuned(base, drawn(base), tokens=[6, 2, 8])
+    assert model.places == 3 and jann.count(model) == jann.count(base) + 24
+    whole = np.concatenate([np.broadcast_to([6, 2, 8], (2, 3)), TOKENS], 1)
+    run = jax.jit(model)
+    wanted = jax.jit(base)(params["model"], whole)[:, 3:]
+    np.testing.assert_allclose(run(params, TOKENS), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(params, TOKENS[0]), wanted[0], rtol=1e-5, atol=1e-5)
+    short = run(params, TOKENS, np.array([5, 2]))  # what stands behind the length is not seen
+    np.testing.assert_allclose(short[1, :2], wanted[1, :2], rtol=1e-5, atol=1e-5)
+    made = generate(model, params, [[1, 4, 10], [3]], 6)
+    want = generate(base, params["model"], [[6, 2, 8, 1, 4, 10], [6, 2, 8, 3]], 6)
+    np.testing.assert_array_equal(made.tokens, want.tokens)
+    np.testing.assert_allclose(made.log_probabilities, want.log_probabilities, rtol=1e-4, atol=1e-5)
+
+
+@decoders
+def test_only_the_vectors_train(base, drawn, key):
+    model, params = prompt_tuned(base, drawn(base), 4, key=key)
+    train, rest = jann.partition(params, "^prompt$")
+    optimizer = optax.adam(0.05)
+    start = jann.TrainState.start(key, train, optimizer)
+    assert {path: leaf.shape for path, leaf in jann.flatten(start.opt_state[0].mu).items()} == {"prompt": (4, 8)}
+    step = jann.make_step(frozen(jann.objective(model, jann.language, "token"), rest), optimizer)
+    batch = {"token": TOKENS[:, :-1], "label": TOKENS[:, 1:]}
+    state, history = jann.train(step, jax.tree.map(lambda leaf: jnp.stack([leaf] * 60), batch), start, 60)
+    assert history["loss"][-1] < history["loss"][0] - 0.05
+    assert np.abs(state.params["prompt"] - params["prompt"]).max() > 0.1
+
+
+def test_what_is_refused(drawn, key):
+    base = DECODERS["gpt2"]
+    params = drawn(base)
+    with pytest.raises(ValueError, match="give one of the two"):
+        prompt_tuned(base, params, 4)
+    with pytest.raises(ValueError, match="give one of the two"):
+        prompt_tuned(base, params, key=key, tokens=[1])
+    model, params = prompt_tuned(base, params, 20, key=key)
+    with pytest.raises(ValueError, match="20 vectors, 16 tokens and 6 new ones are more than the model's 40 positions"):
+        generate(model, params, [[1, 2]], 6)
