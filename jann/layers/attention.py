@@ -120,7 +120,10 @@ def attended(
     shared, places = keys.shape[-3], keys.shape[-2]
     # The heads that share keys stand below each other, so that one product serves them.
     rows = jnp.moveaxis(query, -2, -3).reshape(*lead, shared, heads // shared * time, head)
-    scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
+    if rows.shape[-2] < head:  # few queries: they are turned round, not the keys, which XLA would copy
+        scores = jnp.matmul(keys, rows.swapaxes(-1, -2), preferred_element_type=wide_dtype(query)).swapaxes(-1, -2)
+    else:
+        scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
     scores = scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias
