@@ -119,6 +119,7 @@ def _generated(
 
     def one(carry):
         i, done, count, made, scores, (logits, state, seen, seen_lengths) = carry
+        state = reshaped(state, shapes)
         token, score, seen, seen_lengths = chosen(
             logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, ~done
         )
@@ -127,11 +128,27 @@ def _generated(
         count = count + ~done
         done = done | jnp.isin(token, jnp.array(stop, jnp.int32))
         logits, state = step(model, params, token[:, None], (~done).astype(jnp.int32), state)
-        return i + 1, done, count, made, scores, (logits, state, seen, seen_lengths)
+        return i + 1, done, count, made, scores, (logits, matrices(state), seen, seen_lengths)
 
+    logits, state, *rest = begun
+    shapes = jax.tree.map(jnp.shape, state)
+    begun = (logits, matrices(state), *rest)
     nothing = jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32)
     _, _, count, made, scores, _ = jax.lax.while_loop(unfinished, one, (0, *nothing, made, scores, begun))
     return Generated(made, count, scores)
+
+
+def matrices(state: Tree) -> Tree:
+    """The state with its caches [..., places, head] as [n, places, head], as products take them.
+
+    Carried in another shape, XLA's CPU backend copies each cache several times a token.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[-2:]) if x.ndim > 3 else x, state)
+
+
+def reshaped(state: Tree, shapes: Tree) -> Tree:
+    """The state again from `matrices` of it."""
+    return jax.tree.map(lambda x, shape: x.reshape(shape), state, shapes)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "new", "room", "dtype"))

@@ -152,12 +152,11 @@ def remember(cache: Tree, keys: jax.Array, values: jax.Array, positions: jax.Arr
 
     def kept(old, new):
         flat = old.reshape(-1, *old.shape[-3:])
-        if positions.shape == (1, 1):  # a decode step of one row: in place, where a scatter would copy the cache
-            new, at = jnp.moveaxis(new, -2, -3).reshape(1, *flat.shape[1:2], 1, -1).astype(old.dtype), positions[0, 0]
-            here = jnp.minimum(at, places - 1)
-            new = jnp.where(at < places, new, lax.dynamic_slice_in_dim(flat, here, 1, axis=2))
-            return lax.dynamic_update_slice_in_dim(flat, new, here, axis=2).reshape(old.shape)
         new = jnp.moveaxis(new, -2, -3).reshape(-1, *flat.shape[1:2], new.shape[-3], new.shape[-1]).astype(old.dtype)
+        if positions.shape == (1, 1):
+            # A decode step of one row: in place, where a scatter would copy the cache. What is not to be kept goes to
+            # the last place, which is read by none but the token that belongs there and is put there before.
+            return lax.dynamic_update_slice_in_dim(flat[0], new[0], positions[0, 0], axis=1).reshape(old.shape)
         put = jax.vmap(lambda row, at, values: row.at[:, at].set(values, mode="drop"))
         return put(flat, positions, new).reshape(old.shape)
 
