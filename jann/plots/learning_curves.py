@@ -20,12 +20,13 @@ def curves(
     interval: float = 0.95,
     log_y: bool = False,
     title: str | None = None,
+    log_x: bool = False,
 ) -> Figure:
     """Draw each series[seeds, points] as its mean over seeds, in a band that is its t interval.
 
     A series[points] is one run, drawn without a band; x[points] are the positions, by default 0, 1, ... A
     point where any seed is not finite is left out, and the legend counts such seeds; so is one that a
-    logarithmic axis cannot show.
+    logarithmic axis cannot show. With log_x, which is for few positions, each is labelled.
     """
     if not series:
         raise ValueError("series is empty: give a dict of name: array[seeds, points]")
@@ -75,6 +76,12 @@ def curves(
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
+    if log_x:
+        if positions is None or positions.min() <= 0:
+            raise ValueError("log_x=True needs positive positions x")
+        axes.set_xscale("log")
+        axes.set_xticks(positions, [f"{position:g}" for position in positions])
+        axes.xaxis.set_minor_formatter(NullFormatter())
     many = any(y.ndim == 2 and len(y) > 1 for y in series.values())
     legend_beside(
         axes, title=f"mean and {100 * interval:g} % interval" if many else None, title_fontsize=NORMAL

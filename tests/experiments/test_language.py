@@ -1,0 +1,135 @@
+"""The experiments on text, at tiny sizes: what they leave behind, and the parts that could go wrong silently."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jann
+from experiments import sentiment, shakespeare_gpt, translate
+from jann.models import GPT2, Transformer
+
+
+def rows_of(folder):
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
+def test_a_character_gpt_learns_a_cycle_and_writes_it(tmp_path):
+    text = jann.data.as_text("cycle", "abc\n" * 200)
+    model = GPT2(4, 8, 16, 1, 2)
+    recipe = shakespeare_gpt.Recipe(80, 8, 8, 1e-2, 0.0, 0.9)
+    shakespeare_gpt.run(tmp_path, text, model, recipe, 1, 0)
+    (row,) = rows_of(tmp_path)
+    assert row["validation_loss"]["mean"] < 0.3  # the first of a window has nothing before it
+    assert "abc\nabc\nabc" in (tmp_path / "samples.txt").read_text()
+    assert (tmp_path / "loss.png").exists() and jann.load(tmp_path / "seed-0")[0] == model
+
+
+def test_numbers_in_words_are_right_and_in_one_split():
+    splits = translate.number_words(300, 50)
+    ones = "zero one two three four five six seven eight nine".split()
+    for words, digits in splits[0]:
+        number = int(digits.replace(" ", ""))
+        last = words.split()[-1].split("-")[-1]
+        if number % 100 > 20 and number % 10:
+            assert last == ones[number % 10]
+        assert ("thousand" in words) == (number >= 1000)
+        assert ("hundred" in words) == (number % 1000 >= 100 or number >= 100_000)
+    everything = [pair for split in splits for pair in split]
+    assert len({digits for _, digits in everything}) == len(everything) == 400
+
+
+def test_the_step_at_a_length_is_that_of_the_whole(key):
+    """Cutting off padding changes neither the loss nor the parameters after the step."""
+    model = Transformer(9, 8, 1, 2, 8)
+    pairs = jann.data.paired([[3, 4, 5], [6]], [[3], [4, 5, 6, 7]], 1, 2, 12, 12)
+    batch = {name: jnp.asarray(values) for name, values in pairs.items()}
+    optimizer = optax.sgd(0.1)
+    step = jann.make_step(jann.objective(model, jann.language, ("source", "token", "source_length")), optimizer)
+    seen = []
+
+    def noted(train_state, batch):
+        seen.append(batch["source"].shape)
+        return step(train_state, batch)
+
+    state = jann.start(model, optimizer, key)
+    whole, metrics = jax.jit(step)(state, batch)
+    cut, cut_metrics = jax.jit(translate.at_its_length(noted, (4, 8, 12)))(state, batch)
+    assert [shape[1] for shape in seen] == [4, 8, 12]
+    np.testing.assert_allclose(metrics["loss"], cut_metrics["loss"], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole.params, cut.params)
+
+
+def test_blocks_are_of_about_equal_length():
+    pairs = jann.data.paired([[3] * n for n in (5, 1, 4, 2, 3, 6, 1)], [[4]] * 7, 1, 2, 8)
+    blocks = translate.by_length(pairs, 2)
+    np.testing.assert_array_equal(blocks["source_length"][..., 0], [[1, 1], [2, 3], [4, 5]])
+    batch = translate.one_block({name: values[1:2] for name, values in blocks.items()}, None)
+    assert batch["source"].shape == (2, 8) and batch["source_length"].shape == (2,)
+
+
+def test_smoothing_spreads_the_label(key):
+    logits, batch = jax.random.normal(key, (2, 3, 5)), {"label": jnp.ones((2, 3), int), "weight": jnp.ones((2, 3))}
+    wanted = 0.9 * jax.nn.one_hot(1, 5) + 0.1 / 5
+    each = -(jax.nn.log_softmax(logits) * wanted[None, None]).sum(-1)
+    np.testing.assert_allclose(translate.smoothed(0.1, logits, batch)["loss"][0], each.sum(1), rtol=1e-5)
+
+
+def test_a_translator_leaves_its_run_folder(tmp_path, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    monkeypatch.setattr(translate, "number_words", lambda: [[("one two", "1 2"), ("two one", "2 1")] * 8] * 3)
+    task = translate.prepare("number_words", 280, 8)
+    model = Transformer(task.tokenizer.get_vocab_size(), 16, 1, 2, 16, norm_first=True, dropout=0.1)
+    recipe = translate.Recipe(60, 8, 8, 2e-2, 0.0, 0.9, 2)
+    translate.run(tmp_path, task, model, recipe, 1, 0)
+    (row,) = rows_of(tmp_path)
+    assert row["test_exact"]["mean"] == 1.0
+    assert (tmp_path / "seed-0" / "translations.txt").read_text().splitlines()[:2] == ["1 2", "2 1"]
+    assert jann.data.load_tokenizer(tmp_path).encode("one").ids
+
+
+def test_bleu_of_the_same_is_100():
+    pytest.importorskip("sacrebleu")
+    said = ["a man in a blue shirt is standing on a ladder", "two dogs play in the snow"]
+    assert translate.scores(said, said)["test_bleu"] == pytest.approx(100)
+    assert translate.scores([text.upper() for text in said], said)["test_bleu"] < 5
+    assert translate.scores([text.upper() for text in said], said)["test_bleu_small_letters"] == pytest.approx(100)
+
+
+def test_sentiment_from_two_starts(tmp_path):
+    pairs = [(f"a {word} {thing}", label) for label, word in enumerate(("bad", "good")) for thing in "abcdefgh"]
+    corpus = jann.data.Corpus("words", pairs * 4, [], pairs * 2)
+    options = {"length": 8, "vocab": 280, "epochs": 1.0, "text": [], "pretraining": 4, "blocks": 1}
+    sentiment.run(tmp_path, corpus, ("scratch", "masked_words"), (1000,), 2, 0, **options)
+    rows = rows_of(tmp_path)
+    assert [(row["start"], row["labels"]) for row in rows] == [("scratch", 64), ("masked_words", 64)]
+    assert all(row["test_accuracy"]["mean"] > 0.9 for row in rows)
+    before = (tmp_path / "results.json").read_text()
+    sentiment.run(tmp_path, corpus, ("scratch", "masked_words"), (1000,), 2, 0, **options)  # nothing is done again
+    assert (tmp_path / "results.json").read_text() == before and (tmp_path / "accuracy.png").exists()
+
+
+def test_made_up_reviews_are_the_same_each_time():
+    corpus = sentiment.made_up_reviews()
+    assert corpus.train == sentiment.made_up_reviews().train
+    shares = [np.mean([label for _, label in part]) for part in (corpus.train, corpus.test)]
+    assert all(0.4 < share < 0.6 for share in shares)
+    assert not {text for text, _ in corpus.train} & {text for text, _ in corpus.test}
+    for text, label in corpus.test:
+        praise = any(f" {word} " in text for word in sentiment.PRAISE)
+        assert praise != any(f" {word} " in text for word in sentiment.BLAME)
+        assert label == praise ^ (" not " in text)
+
+
+def test_a_classifier_ignores_padding_and_hides_words_only_with_a_key(key):
+    encoder = jann.models.BERT(11, 8, embed=8, layers=1, heads=2, hidden=8, head="features")
+    model = sentiment.SentenceClassifier(encoder, mask=4, hidden_words=1.0)
+    params, lengths = model.init(key), jnp.array([3, 2])
+    tokens = jnp.array([[5, 6, 7, 0, 0], [8, 9, 0, 0, 0]])
+    other = tokens.at[:, 3:].set(9)
+    np.testing.assert_allclose(model(params, tokens, lengths), model(params, other, lengths), atol=1e-6)
+    hidden = jnp.full_like(tokens, 4)
+    np.testing.assert_allclose(model(params, tokens, lengths, key=key), model(params, hidden, lengths), atol=1e-6)
