@@ -268,9 +268,11 @@ def _recur_jvp(kind, reverse, primals, tangents):
         z, valid = scanned
         new, slopes = kind.advance(z, _product(carry["hidden"], weight), bias, carry)
         new = _kept(valid, new, carry)
-        return new, (new["hidden"], carry["hidden"], slopes)
+        return new, (new["hidden"], slopes)
 
-    last, (outputs, before, slopes) = lax.scan(step, carry, (z, valid), reverse=reverse)
+    last, (outputs, slopes) = lax.scan(step, carry, (z, valid), reverse=reverse)
+    first = carry["hidden"][None]
+    before = jnp.concatenate([outputs[1:], first] if reverse else [first, outputs[:-1]])
     through = _product(before.reshape(math.prod(before.shape[:2]), before.shape[-1]), dweight).reshape(z.shape)
     sources = kind.source(dz, through, dbias, slopes)
 
