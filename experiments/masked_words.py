@@ -133,7 +133,7 @@ def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, see
 
 def publish(folder: Path, texts: Texts, model: jann.Model, params: Any) -> None:
     """Writes the model and its tokeniser as others publish theirs."""
-    jann.pretrained.save_pretrained(folder, model, params)
+    jann.save_pretrained(folder, model, params)
     texts.tokenizer.save(str(folder / "tokenizer.json"))
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     options = {"tokenizer_class": "PreTrainedTokenizerFast", **dict(zip(names, SPECIAL, strict=True))}

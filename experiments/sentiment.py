@@ -147,7 +147,7 @@ def published_encoder(corpus: Any, length: int, blocks: int) -> Beginning:
     folder = jann.pretrained.minilm_folder()
     tokenizer = jann.data.load_tokenizer(folder)
     tokenizer.no_padding()
-    encoder, params = jann.pretrained.from_pretrained(folder)
+    encoder, params = jann.from_pretrained(folder)
     encoder = dataclasses.replace(encoder, dropout=0.1)
     params = {**params, "blocks": jann.unstacked(params["blocks"])}  # so that blocks have paths of their own
     last = "|".join(str(i) for i in range(encoder.layers - blocks, encoder.layers))

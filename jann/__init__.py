@@ -7,7 +7,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
 - `jann.diffusion`: generating by undoing noise
 - `jann.data`: data sets, batches, streams, augmentation
-- `jann.generation`: sequences drawn from a model
+- `jann.from_pretrained`, `jann.save_pretrained`: published weights, read and written
 - `jann.adapt`: low-rank corrections, prompts, frozen parts, new heads for trained models
 - `jann.save`, `jann.load`: models with their parameters, as files
 """
@@ -55,9 +55,14 @@ from jann.trees import combine, flatten, partition, stacked, unflatten, unstacke
 ROOMS = ("adapt", "analysis", "data", "diffusion", "generation", "plots", "pretrained")
 
 
+FROM_ROOMS = {"from_pretrained": "pretrained", "save_pretrained": "pretrained"}
+
+
 def __getattr__(name: str):
     if name in ROOMS:
         return importlib.import_module(f"jann.{name}")
+    if name in FROM_ROOMS:
+        return getattr(importlib.import_module(f"jann.{FROM_ROOMS[name]}"), name)
     raise AttributeError(f"module 'jann' has no attribute {name!r}")
 
 

@@ -55,7 +55,7 @@ class Transplanted(NamedTuple):
 def transplant(model: Model, key: jax.Array, params: Tree) -> Transplanted:
     """Parameters of another model -> those of `model`: leaves of the same path and shape taken over, the others drawn.
 
-        encoder, params = jann.pretrained.from_pretrained(folder)  # BERT(head="words")
+        encoder, params = jann.from_pretrained(folder)  # BERT(head="words")
         model = dataclasses.replace(encoder, head="sentence", labels=3)
         made = jann.adapt.transplant(model, key, params)  # made.drawn: head/weight, head/bias, pooler/...
 

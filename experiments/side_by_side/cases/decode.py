@@ -51,7 +51,7 @@ def transformers(start: Arrays) -> Advance:
     prompt, model = torch.from_numpy(start.pop("prompt")).long()[None], gpt.jann_model()
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
     with tempfile.TemporaryDirectory() as folder:
-        jann.pretrained.save_pretrained(folder, model, params)
+        jann.save_pretrained(folder, model, params)
         theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
     options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
 
