@@ -76,7 +76,7 @@ def test_it_learns_and_what_is_saved_gives_what_is_reported(finished):
     logits = model(params, dataset.standardise(dataset.test)["image"])
     accuracy = np.mean(logits.argmax(-1) == dataset.test["label"])
     assert np.isclose(accuracy, row["test_accuracy"]["mean"])
-    assert accuracy > 0.5, "twelve epochs are enough to learn most digits"
+    assert accuracy > 0.3, "three times chance after twelve epochs"
     for name in ("accuracy", "loss", "confusion", "mistakes", "filters", "attention"):
         assert (finished / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     assert not (finished / "feature_maps.png").exists(), "a ViT has none"
