@@ -11,7 +11,7 @@ import pytest
 import jann
 from experiments import transfer_images
 from experiments.transfer_images import Settings, by_class, classes_of, few, rows_of, trained
-from jann.models import ViT
+from jann.models import MLP, ViT
 
 MODEL = ViT(8, 2, 1, embed=24, layers=1, heads=2, hidden=24, outputs=5)
 SETTINGS = Settings(120, 40, 32, 5e-3, 2e-2, 0.01, 0)
@@ -45,13 +45,13 @@ def test_batches_hold_the_first_examples_of_each_class_and_no_other(key):
 
 
 def test_the_last_layer_alone_changes(key, drawn):
-    params = drawn(MODEL)
-    image = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
-    batch = {"image": image, "label": np.arange(8) % 5}
-    after = trained(MODEL, params, "^head/", 1e-2, lambda step: batch, 3, SETTINGS, key)
+    model = MLP(3, (4,), 2)
+    params = drawn(model)
+    batch = {"image": np.random.default_rng(0).normal(size=(8, 3)).astype("float32"), "label": np.arange(8) % 2}
+    after = trained(model, params, "^layers/1/", 1e-2, lambda step: batch, 3, SETTINGS, key)
     before = jann.flatten(params)
     changed = {path for path, leaf in jann.flatten(after).items() if np.any(leaf != before[path])}
-    assert changed == {"head/weight", "head/bias"}
+    assert changed == {"layers/1/weight", "layers/1/bias"}
 
 
 def test_the_gain_is_that_of_the_same_seed():

@@ -64,7 +64,7 @@ def test_a_narrow_model_starts_with_larger_kernels_and_positions(drawn):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("vit_images") / "run"
-    vit_images.main(embed=32, layers=2, heads=2, hidden=64, epochs=12, learning_rate=1e-2, average=0.95, out=out)
+    vit_images.main(embed=32, layers=2, heads=2, hidden=64, epochs=8, learning_rate=1e-2, average=0.95, out=out)
     return out
 
 
@@ -76,7 +76,7 @@ def test_it_learns_and_what_is_saved_gives_what_is_reported(finished):
     logits = model(params, dataset.standardise(dataset.test)["image"])
     accuracy = np.mean(logits.argmax(-1) == dataset.test["label"])
     assert np.isclose(accuracy, row["test_accuracy"]["mean"])
-    assert accuracy > 0.3, "three times chance after twelve epochs"
+    assert accuracy > 0.2, "twice chance after eight epochs"
     for name in ("accuracy", "loss", "confusion", "mistakes", "filters", "attention"):
         assert (finished / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     assert not (finished / "feature_maps.png").exists(), "a ViT has none"
