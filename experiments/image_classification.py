@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import jann
 from experiments.reporting import mistakes, over_seeds, save_figures, show_table, write_results
@@ -22,12 +23,14 @@ class Recipe:
     batch_size:     images in a step
     learning_rate:  peak of a warm-up (5 % of the steps) and cosine schedule
     weight_decay:   decay of the kernels (AdamW); biases and norms are left alone
+    average:        decay of a running average of the weights, which then is what is evaluated; None keeps none
     """
 
     epochs: int
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    average: float | None = None
 
 
 def optimizer_of(recipe: Recipe, model: jann.Model, steps: int) -> optax.GradientTransformation:
@@ -37,16 +40,26 @@ def optimizer_of(recipe: Recipe, model: jann.Model, steps: int) -> optax.Gradien
 
 
 def train_one(
-    folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, transform: Callable, prepare: Callable, seed: int
+    folder: Path,
+    dataset: Any,
+    model: jann.Model,
+    recipe: Recipe,
+    transform: Callable,
+    prepare: Callable,
+    seed: int,
+    begin: Callable[[Any], Any] | None = None,
 ) -> tuple[dict, dict, Any]:
     """One seed, resumed where it was interrupted: -> (test means, history, parameters).
 
     transform:  (batch, key) -> batch, for training (augmentation); prepare: the same without noise, for evaluation
+    begin:      parameters as drawn -> those to start from
     """
     key = jax.random.key(seed)
     batches = jann.data.batches(dataset.train, recipe.batch_size, jax.random.fold_in(key, 1), transform)
     steps = recipe.epochs * batches.steps_per_epoch
     optimizer = optimizer_of(recipe, model, steps)
+    start = jann.start(model, optimizer, key, average_weights=recipe.average is not None)
+    start = start.replace(params=begin(start.params)) if begin else start
     measure = partial(jann.evaluate, jann.measure(model), size=1000, transform=prepare)
 
     def validate(train_state):
@@ -54,9 +67,9 @@ def train_one(
         return {f"validation_{name}": value for name, value in means.items()}
 
     train_state, history = jann.fit(
-        jann.make_step(jann.objective(model), optimizer),
+        jann.make_step(jann.objective(model), optimizer, average=recipe.average),
         batches,
-        jann.start(model, optimizer, key),
+        start,
         steps,
         every=batches.steps_per_epoch,
         evaluate=validate,
@@ -81,8 +94,14 @@ def run(
     seeds: int,
     seed: int,
     notes: dict | None = None,
+    begin: Callable[[Any], Any] | None = None,
+    look: Callable[[Any], dict[str, Figure]] | None = None,
 ) -> None:
-    """Trains `seeds` classifiers, one after another, each in a folder of its own in `out`; reports on all of them."""
+    """Trains `seeds` classifiers, one after another, each in a folder of its own in `out`; reports on all of them.
+
+    begin:  parameters as drawn -> those to start from
+    look:   parameters (of the last seed) -> further figures by name
+    """
     config = {"model": jann.to_json(model), "recipe": dataclasses.asdict(recipe), "seeds": seeds, "seed": seed}
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
@@ -91,7 +110,7 @@ def run(
         print(f"seed {seed + i}")
         try:
             test, history, params = train_one(
-                folder / f"seed-{seed + i}", dataset, model, recipe, transform, prepare, seed + i
+                folder / f"seed-{seed + i}", dataset, model, recipe, transform, prepare, seed + i, begin
             )
         except KeyboardInterrupt:
             print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
@@ -113,6 +132,7 @@ def run(
     }  # fmt: skip
     write_results(folder, [row])
     figures(folder, dataset, model, params, prepare, histories)
+    save_figures(folder, **(look(params) if look else {}))
     show_table([{name: value for name, value in row.items() if name != "model"}], f"{dataset.name}: {row['model']}")
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first model back")
 
@@ -139,10 +159,12 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, prepare:
     wrong = mistakes(dataset, images, labels, logits)
     if wrong is not None:
         drawn["mistakes"] = wrong
-    kernels = [leaf for leaf in jann.flatten(params).values() if leaf.ndim == 4]
+    # Those of a stack of blocks also have four axes, without being pictures.
+    kernels = [path for path, param in jann.flatten(model.spec()).items() if len(param.into) == 3 and not param.stacked]
     if kernels:
-        drawn["filters"] = jann.plots.filters(np.asarray(kernels[0]))
+        drawn["filters"] = jann.plots.filters(np.asarray(jann.flatten(params)[kernels[0]]))
         _, taps = jann.observe(model)(params, prepare({"image": images[:1]})["image"])
-        maps = next(value for value in taps.values() if value.ndim == 4)
-        drawn["feature_maps"] = jann.plots.feature_maps(np.asarray(maps[0]))
+        maps = [value for value in taps.values() if value.ndim == 4 and len(value) == 1]
+        if maps:
+            drawn["feature_maps"] = jann.plots.feature_maps(np.asarray(maps[0][0]))
     save_figures(folder, **drawn)
