@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jann
-from experiments import sentiment, shakespeare_gpt, translate
+from experiments import sentiment, shakespeare_gpt, summarise, translate
 from jann.models import GPT2, Transformer
 
 
@@ -133,3 +133,68 @@ def test_a_classifier_ignores_padding_and_hides_words_only_with_a_key(key):
     np.testing.assert_allclose(model(params, tokens, lengths), model(params, other, lengths), atol=1e-6)
     hidden = jnp.full_like(tokens, 4)
     np.testing.assert_allclose(model(params, tokens, lengths, key=key), model(params, hidden, lengths), atol=1e-6)
+
+
+def test_functions_are_paired_with_the_first_line_of_their_docstrings():
+    source = '''
+class A:
+    @property
+    def get_first_word(self, text):
+        """Gives the first word of a text.
+
+        More."""
+        # a comment
+        return text.split()[0]
+
+    def bare(self):
+        return 1
+
+    def short(self):
+        """Too short."""
+        return 2
+'''
+    assert summarise.functions([source, "def broken(:"]) == [
+        ("def get_first_word(self, text):\n    return text.split()[0]", "Gives the first word of a text.")
+    ]
+    assert summarise.name_words("def get_first_word2(x): pass") == "get first word"
+
+
+def test_turns_are_chosen_as_named_and_scored_against_each_reference():
+    dialogue = "A: one\nB: two two\nA: three three three\nB: four four four four"
+    assert summarise.first_three(dialogue) == "A: one B: two two A: three three three"
+    assert summarise.longest_three(dialogue) == "B: two two A: three three three B: four four four four"
+
+    def encode(texts):  # by how often a text says "four" or "one"
+        return np.array([[text.count("four"), text.count("one")] for text in texts], float)
+
+    assert summarise.nearest_three(encode, [dialogue, "A: one\nB: two"])[1] == "A: one B: two"
+    assert summarise.nearest_three(encode, [dialogue])[0].endswith("B: four four four four")
+    pytest.importorskip("rouge_score")
+    found = summarise.rouge(["a b c d"], [("a b c d", "a b x y")])
+    assert found == pytest.approx({"test_rouge1": 75, "test_rouge2": (100 + 100 / 3) / 2, "test_rougeL": 75})
+
+
+def test_a_summariser_of_functions_leaves_its_run_folder(tmp_path):
+    pytest.importorskip("rouge_score")
+    pairs = [(f"def say_{word}(x):\n    return {word}", f"Says the word {word} aloud.") for word in ("yes", "no")]
+    recipe = translate.Recipe(80, 8, 24, 2e-2, 0.0, 0.9, 2)
+    summarise.summarise_functions(
+        tmp_path, [pairs * 8, pairs * 8, pairs], 300, lambda vocab: Transformer(vocab, 16, 1, 2, 16, norm_first=True),
+        recipe, 1, 0,
+    )  # fmt: skip
+    named, learnt = rows_of(tmp_path)
+    assert 0 < named["test_rouge1"]["mean"] < 60 < learnt["test_rouge1"]["mean"]
+    assert (tmp_path / "loss.png").exists()
+
+
+def test_dialogues_are_scored_without_an_encoder_too(tmp_path, monkeypatch):
+    pytest.importorskip("rouge_score")
+
+    def missing(*_):
+        raise FileNotFoundError("not installed")
+
+    monkeypatch.setattr(jann.pretrained, "sentence_encoder", missing)
+    corpus = jann.data.Corpus("dialogsum", [], [], [("A: one\nB: two\nA: three\nB: go home now", ("go home now",))])
+    summarise.summarise_dialogues(tmp_path, corpus)
+    first, longest = rows_of(tmp_path)
+    assert first["test_rouge1"]["mean"] == 0 < longest["test_rouge1"]["mean"]
