@@ -16,6 +16,7 @@ import numpy as np
 
 from jann.core import Model, check, shardings
 from jann.pretrained.tables import load, unload
+from jann.pretrained.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -139,8 +140,6 @@ def _local(folder: str | Path) -> Path:
 @contextmanager
 def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
     """-> (the names of all tensors, a function that reads one), from one file or the shards of an index."""
-    from safetensors import SafetensorError, safe_open
-
     index = f"{weights}.index.json"
     if (folder / index).exists():
         where = json.loads((folder / index).read_text())["weight_map"]
@@ -156,8 +155,8 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
             if not (folder / name).exists():
                 raise FileNotFoundError(f"{folder / name} is missing, though {index} names it: copy that shard too")
             try:
-                return stack.enter_context(safe_open(folder / name, "flax"))
-            except SafetensorError as error:
+                return stack.enter_context(TensorFile(folder / name))
+            except TensorFileError as error:
                 raise PretrainedError(f"{folder / name} is damaged or truncated ({error}): copy it again") from None
 
         files = {name: opened(name) for name in ([weights] if where is None else sorted(set(where.values())))}
@@ -166,7 +165,7 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
         if lost:
             raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {index} places there")
         names = {_present(name): name for name in where}
-        yield list(names), lambda name: np.asarray(files[where[names[name]]].get_tensor(names[name]))
+        yield list(names), lambda name: files[where[names[name]]].read(names[name])
 
 
 def _present(name: str) -> str:
