@@ -33,7 +33,7 @@ class Bar:
 
     def __str__(self):
         if self.times is not None:
-            return f"{self.ours} at least {self.times:g} × as fast as {self.theirs}"
+            return f"{self.ours} at least {self.times:.3g} × as fast as {self.theirs}"
         return f"{self.ours} at most {self.seconds:g} s longer than {self.theirs}"
 
 
@@ -49,6 +49,7 @@ class Case:
                the work: a limit of the machine, beside which the others stand
     reference: the rival whose speed is compared with each of the others
     checked:   how many of the first losses must agree
+    compiles:  compilation is the work, and so counts
     """
 
     name: str
@@ -60,6 +61,7 @@ class Case:
     reference: str
     bars: tuple[Bar, ...] = ()
     checked: int = 1
+    compiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def time_rivals(
             for name, worker in workers.items():
                 turn = worker.turn(portions[name])
                 for found, took in (
-                    (timings[name].figures, turn["seconds"] - turn["compiling"]),
+                    (timings[name].figures, turn["seconds"] - (0 if case.compiles else turn["compiling"])),
                     (timings[name].whole, turn["seconds"]),
                 ):
                     each = took / portions[name]

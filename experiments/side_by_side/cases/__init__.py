@@ -3,6 +3,7 @@
 A case's file imports libraries inside its rivals, so that each worker has only its own.
 """
 
-from experiments.side_by_side.cases import decode, gpt, imports, lstm, small_mlp, sweep
+from experiments.side_by_side.cases import compile, decode, gpt, imports, lstm, small_mlp, sweep
 
-CASES = {case.name: case for case in (small_mlp.CASE, sweep.CASE, lstm.CASE, gpt.CASE, decode.CASE, imports.CASE)}
+MODULES = (small_mlp, sweep, lstm, gpt, decode, compile, imports)
+CASES = {module.CASE.name: module.CASE for module in MODULES}
