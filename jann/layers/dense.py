@@ -58,12 +58,19 @@ def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
 
 
 def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
-    if axes == 1 and weight.ndim == 2:
-        return x @ weight.astype(x.dtype)
-    # as one product of matrices, which XLA's CPU backend does fastest
     lead, outputs = x.shape[: x.ndim - axes], weight.shape[axes:]
-    matrix = weight.astype(x.dtype).reshape(math.prod(weight.shape[:axes]), -1)
-    return (x.reshape(*lead, -1) @ matrix).reshape(*lead, *outputs)
+    inputs, weight = math.prod(weight.shape[:axes]), weight.astype(x.dtype)
+    if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
+        # One row: XLA reads the weight with one core. In parts, as a batch of products, all cores do.
+        y = jnp.matmul(x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)).sum(0)
+        return y.reshape(*lead, *outputs)
+    if axes == 1 == len(outputs):
+        return x @ weight
+    # as one product of matrices, which XLA's CPU backend does fastest
+    return (x.reshape(*lead, -1) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
+
+
+PARTS = 4
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
