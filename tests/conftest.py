@@ -1,5 +1,6 @@
 """What every test starts from: strict JAX, an own cache for compiled programs, data and goldens where they are set."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """Programs are forgotten after each file: each keeps pieces of memory, and a process may have 65,530 of them."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
