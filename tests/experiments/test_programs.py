@@ -28,7 +28,6 @@ PROGRAMS = {
     "leaves politely": (f"{GOOD}\nraise SystemExit(0)", PARSES),
     "leaves when tested": ("import os\ndef f(x):\n    os._exit(0)", RUNS),
     "wants an answer": (f"{GOOD}\ninput()", PARSES),
-    "wants jann": (f"{GOOD}\nimport jann", PARSES),
     "takes all memory": (f"{GOOD}\nx = bytearray(2**31)", PARSES),
     "fills the disk": (f"{GOOD}\nwith open('big', 'wb') as file:\n    file.write(bytes(2**24))", PARSES),
 }
