@@ -31,8 +31,9 @@ from experiments.masked_words import BEGIN, END, MASK, SPECIAL, as_wide, masking
 from experiments.reporting import over_seeds, save_figures, show_table, write_results
 from jann.core import Model, fold
 from jann.data import padded, train_bpe
-from jann.layers import linear, linear_spec, source_mask
+from jann.layers import linear, linear_spec
 from jann.models import BERT
+from jann.models.bert import sentence_embedding
 from jann.training import write_json
 
 PUBLISHED = {"sst2": "NB 81.8 %, CNN 82.7 %, with word vectors 87.2 %", "made_up_reviews": "none (made up)"}
@@ -60,9 +61,8 @@ class SentenceClassifier(Model):
         if key is not None:
             hidden = jax.random.bernoulli(fold(key, "words"), self.hidden_words, tokens.shape)
             tokens = jnp.where(hidden, self.mask, tokens)
-        x = self.encoder(params["encoder"], tokens, lengths, key=fold(key, "encoder"))
-        there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
-        mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(lengths, 1)[..., None].astype(x.dtype)
+        options = {"normalise": False, "key": fold(key, "encoder")}
+        mean = sentence_embedding(self.encoder, params["encoder"], tokens, lengths, **options)
         return linear(params["head"], mean), state
 
 

@@ -95,16 +95,13 @@ def prepare(data: str, vocab: int, length: int) -> Task:
     """Reads the data set as (source, target) pairs and trains its tokenizer; cuts what is longer than `length`."""
     if data == "multi30k":
         corpus = jann.data.load("multi30k")
-        splits = [[(german, english) for english, german in part] for part in split_of(corpus)]
+        parts = (corpus.train, corpus.validation, corpus.test)
+        splits = [[(german, english) for english, german in part] for part in parts]
     else:
         splits = number_words()
     tokenizer = jann.data.train_bpe([text for pair in splits[0] for text in pair], vocab, SPECIAL)
     arrays = [encoded(tokenizer, part, length) for part in splits[:2]]
     return Task(data, tokenizer, *arrays, splits[2])
-
-
-def split_of(corpus: Any) -> tuple[list, list, list]:
-    return corpus.train, corpus.validation, corpus.test
 
 
 def encoded(tokenizer: Any, pairs: list[tuple[str, str]], length: int) -> dict:

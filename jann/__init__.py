@@ -8,6 +8,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.diffusion`: generating by undoing noise
 - `jann.data`: data sets, batches, streams, augmentation
 - `jann.from_pretrained`, `jann.save_pretrained`: published weights, read and written
+- `jann.generation`: sequences drawn from a model
 - `jann.adapt`: low-rank corrections, prompts, frozen parts, new heads for trained models
 - `jann.save`, `jann.load`: models with their parameters, as files
 """
@@ -53,8 +54,6 @@ from jann.trees import combine, flatten, partition, stacked, unflatten, unstacke
 
 # Imported when first used: they bring pictures and files with them.
 ROOMS = ("adapt", "analysis", "data", "diffusion", "generation", "plots", "pretrained")
-
-
 FROM_ROOMS = {"from_pretrained": "pretrained", "save_pretrained": "pretrained"}
 
 

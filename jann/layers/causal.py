@@ -1,8 +1,12 @@
 """Causal attention by parts, for where there is no kernel for it: XLA's CPU backend."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jann.layers.dtypes import wide_dtype
 
 PARTS = 2  # more leave out more of what is not seen, in smaller and slower products
 
@@ -17,14 +21,13 @@ def causal_by_parts(query: jax.Array, keys: jax.Array, values: jax.Array, scale:
     time = query.shape[-3]
     q, k, v = jnp.moveaxis(query, -3, -1), jnp.moveaxis(keys, -3, -1), values.swapaxes(-2, -3)
     size = max(32, -(-time // PARTS))
-    outputs = []
+    outputs, product = [], partial(jnp.einsum, preferred_element_type=wide_dtype(query))
     for start in range(0, time, size):
         end = min(start + size, time)
-        scores = jnp.einsum("...dk,...dq->...kq", k[..., :end], q[..., start:end])
-        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) * scale
+        scores = product("...dk,...dq->...kq", k[..., :end], q[..., start:end]) * scale
         seen = jnp.arange(end)[:, None] <= jnp.arange(start, end)[None, :]
         scores = jnp.where(lax.broadcast_to_rank(seen, scores.ndim), scores, -jnp.inf)
         weights = jnp.exp(scores - lax.stop_gradient(scores.max(-2, keepdims=True)))
-        y = jnp.einsum("...kd,...kq->...dq", v[..., :end, :], weights.astype(v.dtype))
-        outputs.append(y / weights.sum(-2, keepdims=True).astype(y.dtype))
+        y = product("...kd,...kq->...dq", v[..., :end, :], weights.astype(v.dtype))
+        outputs.append((y / weights.sum(-2, keepdims=True)).astype(query.dtype))
     return jnp.moveaxis(jnp.concatenate(outputs, -1), -1, -3)

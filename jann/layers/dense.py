@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Param, ShapeError, Spec
-from jann.layers.dtypes import along, floats
+from jann.layers.dtypes import along, floats, wide_dtype
 from jann.layers.initializers import lecun_normal, small_normal
 from jann.layers.low_rank import LowRank
 from jann.trees import Tree
 
 Axes = int | dict[str, int]
+PARTS = 4  # in which a single row is multiplied on a CPU
 
 
 def linear_spec(inputs: Axes, outputs: Axes, bias: bool = True, init=lecun_normal) -> Spec:
@@ -62,15 +63,13 @@ def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
     inputs, weight = math.prod(weight.shape[:axes]), weight.astype(x.dtype)
     if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
         # One row: XLA reads the weight with one core. In parts, as a batch of products, all cores do.
-        y = jnp.matmul(x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)).sum(0)
-        return y.reshape(*lead, *outputs)
+        parts = x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)
+        y = jnp.matmul(*parts, preferred_element_type=wide_dtype(x)).sum(0)
+        return y.astype(x.dtype).reshape(*lead, *outputs)
     if axes == 1 == len(outputs):
         return x @ weight
     # as one product of matrices, which XLA's CPU backend does fastest
     return (x.reshape(*lead, -1) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
-
-
-PARTS = 4
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:

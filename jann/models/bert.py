@@ -128,10 +128,10 @@ class BERT(Model):
 
 
 def sentence_embedding(
-    model: BERT, params, tokens: jax.Array, lengths: jax.Array, normalise: bool = True
+    model: BERT, params, tokens: jax.Array, lengths: jax.Array, normalise: bool = True, key=None
 ) -> jax.Array:
     """tokens[..., time] -> the mean of their features, made of length 1, [..., embed] (Reimers and Gurevych 2019)"""
-    x = model.features(params, tokens, lengths)
+    x = model.features(params, tokens, lengths, key=key)
     there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
     mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
     if not normalise:

@@ -161,7 +161,7 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
 
         files = {name: opened(name) for name in ([weights] if where is None else sorted(set(where.values())))}
         where = where or dict.fromkeys(files[weights].keys(), weights)
-        lost = [name for name, file in where.items() if name not in set(files[file].keys())]
+        lost = [name for name, file in where.items() if name not in files[file].entries]
         if lost:
             raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {index} places there")
         names = {_present(name): name for name in where}

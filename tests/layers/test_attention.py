@@ -136,3 +136,16 @@ def test_attention_of_far_scores_neither_overflows_nor_vanishes():
     """Scores of ±10⁴ give weights of 0 and 1."""
     x = jnp.array([[1.0], [-1.0], [1.0]])[:, None, :]
     np.testing.assert_allclose(causal_by_parts(x, x, x, 1e4)[:, 0, 0], [1, -1, 1], atol=1e-6)
+
+
+def test_half_precision_rounds_once(key):
+    """Sums are taken in float32: what is left is the rounding of the inputs' products and of the result."""
+    x = jax.random.normal(key, (64, 2, 32), jnp.bfloat16)
+    exact = causal_by_parts(*(x.astype(jnp.float32),) * 3, 0.2)
+    found = causal_by_parts(x, x, x, 0.2)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-7, atol=2**-7)
+    p = {"weight": jax.random.normal(key, (512, 8), jnp.bfloat16)}
+    row = jax.random.normal(jax.random.key(1), (1, 512), jnp.bfloat16)
+    wanted = row.astype(jnp.float32) @ p["weight"].astype(jnp.float32)
+    np.testing.assert_array_equal(linear(p, row), wanted.astype(jnp.bfloat16))
