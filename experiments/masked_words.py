@@ -12,7 +12,6 @@ loss of guessing by frequency alone is reported too. Every seed's folder holds `
 
 import dataclasses
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -92,16 +91,6 @@ def frequency_loss(texts: Texts) -> float:
     return float(-np.log(counts[asked] / counts.sum()).mean())
 
 
-def as_wide(model: jann.Model, params: Any) -> Any:
-    """Parameters of a narrow BERT -> with kernels as large, for its width, as those of 768 are at 0.02 as published.
-
-    At 0.02 a narrow block passes on so little of the other tokens that training stays for long at the frequencies.
-    """
-    larger = math.sqrt(768 / model.embed)
-    kernels = {path: leaf * larger for path, leaf in jann.flatten(params["blocks"]).items() if path.endswith("weight")}
-    return {**params, "blocks": jann.unflatten({**jann.flatten(params["blocks"]), **kernels})}
-
-
 def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, seed: int) -> tuple[dict, dict, Any]:
     """One seed, gone on with where it was interrupted: -> (measured values, history, parameters)."""
     key = jax.random.key(seed)
@@ -110,7 +99,6 @@ def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, see
     )
     optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay, recipe.steps)
     start = jann.start(model, optimizer, key, average_weights=True)
-    start = start.replace(params=as_wide(model, start.params))
     measure = jann.measure(model, jann.language, INPUTS)
     sample = {name: array[:SAMPLE] for name, array in texts.validation.items()}
 

@@ -16,7 +16,6 @@ import lzma
 import math
 import platform
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.masked_words import as_wide
 from experiments.programs import outcomes
 from experiments.reporting import over_seeds, save_figures, show_table, write_results
 from experiments.sequence_training import adamw, each_seed, with_speed
@@ -102,16 +100,17 @@ def pairs_of(tokenizer: Any, problems: Sequence[Problem], length: int) -> list[t
 
 
 def trained(
-    folder: Path, model: jann.Model, begin: Any, batches: Any, validation: dict, inputs: Any, steps: int, rate: float,
+    folder: Path, model: jann.Model, params: Any, batches: Any, validation: dict, inputs: Any, steps: int, rate: float,
     recipe: Recipe, key: jax.Array,
 ) -> tuple[Any, dict, float]:  # fmt: skip
     """One stage, gone on with where it was interrupted: -> (parameters, history, validation loss in nats a token).
 
-    begin:  parameters as drawn -> those to start from
+    params:  those to start from, by default drawn
     """
     optimizer = adamw(model, rate, recipe.weight_decay, steps)
     start = jann.start(model, optimizer, key, average_weights=True)
-    start = start.replace(params=begin(start.params))
+    if params is not None:
+        start = start.replace(params=params)
     measure = jann.measure(model, jann.language, inputs)
     sample = {name: array[:SAMPLE] for name, array in validation.items()}
 
@@ -135,9 +134,8 @@ def pre_trained(folder: Path, sources: Sources, model: jann.Model, recipe: Recip
     batches = windows(sources.train, recipe.batch_size, model.positions, jann.fold(key, "windows"))
     validation = whole_windows(sources.validation, model.positions)
     return trained(
-        folder, model, partial(as_wide, model), batches, validation, "token", recipe.steps, recipe.learning_rate,
-        recipe, key,
-    )  # fmt: skip
+        folder, model, None, batches, validation, "token", recipe.steps, recipe.learning_rate, recipe, key
+    )
 
 
 def fine_tuned(folder: Path, sources: Sources, mbpp: Corpus, model: jann.Model, params: Any, recipe: Recipe, key: Any):
@@ -149,7 +147,7 @@ def fine_tuned(folder: Path, sources: Sources, mbpp: Corpus, model: jann.Model, 
     size = min(recipe.batch_size, len(train["token"]))
     batches = jann.data.batches(train, size, jann.fold(key, "batches"))
     return trained(
-        folder, model, lambda _: params, batches, validation, ANSWERS, recipe.tuning_steps, recipe.tuning_rate, recipe,
+        folder, model, params, batches, validation, ANSWERS, recipe.tuning_steps, recipe.tuning_rate, recipe,
         key,
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ import optax
 import tyro
 
 import jann
-from experiments.masked_words import BEGIN, END, MASK, SPECIAL, as_wide, masking_of
+from experiments.masked_words import BEGIN, END, MASK, SPECIAL, masking_of
 from experiments.reporting import over_seeds, save_figures, show_table, write_results
 from jann.core import Model, fold
 from jann.data import padded, train_bpe
@@ -135,7 +135,7 @@ def pretrained_words(folder: Path, encoder: BERT, tokenizer: Any, rows: dict, st
     state, _ = jann.fit(
         jann.make_step(jann.objective(model, jann.language, ("token", "length")), optimizer),
         jann.data.batches(rows, 64, jax.random.fold_in(key, 1), masking_of(tokenizer)),
-        start.replace(params=as_wide(model, start.params)), steps, folder=folder, model=model,
+        start, steps, folder=folder, model=model,
     )  # fmt: skip
     if int(state.step) < steps:
         raise KeyboardInterrupt
@@ -172,7 +172,8 @@ def tuned(
         rows = jax.random.permutation(fold(key, "labels"), len(train["label"]))[:labels]
         chosen = {name: values[rows] for name, values in train.items()}
         params = model.init(key)
-        params["encoder"] = as_wide(model.encoder, params["encoder"]) if encoder is None else encoder
+        if encoder is not None:
+            params["encoder"] = encoder
         learnt, rest = jann.partition(params, trained)
         loss = jann.adapt.frozen(jann.objective(model, jann.classification, inputs), rest)
         batches = jann.data.batches(chosen, min(batch_size, labels), fold(key, "batches"))

@@ -109,7 +109,7 @@ def main(
     heads: int = 4,
     length: int = 128,
     dropout: float = 0.0,
-    steps: int = 4000,
+    steps: int = 2500,
     batch_size: int = 32,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.1,

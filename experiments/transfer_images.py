@@ -118,7 +118,7 @@ def experiment(
     rows = jnp.asarray(by_class(source.train["label"], len(source.classes)))
     prepare = partial(moved, source.standardise, settings.shift)
     batches = partial(few, split, rows, settings.batch_size, prepare, folded("source"), count=rows.shape[1])
-    start = for_small(model, model.init(folded("body")))
+    start = for_small(model.init(folded("body")))
     body = trained(
         model, start, "", settings.learning_rate, batches, settings.pretraining_steps, settings, folded("first")
     )
@@ -126,7 +126,7 @@ def experiment(
     new = dataclasses.replace(model, outputs=len(target.classes))
     without_head, _ = jann.partition(body, "^(?!head/)")
     transplanted = jann.adapt.transplant(new, folded("head"), without_head).params
-    fresh = for_small(new, new.init(folded("scratch")))
+    fresh = for_small(new.init(folded("scratch")))
     split = {name: jnp.asarray(values) for name, values in target.train.items()}
     rows = jnp.asarray(by_class(target.train["label"], len(target.classes)))
     # Every seed has examples of its own, the fewer among the more.

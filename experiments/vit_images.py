@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.masked_words import as_wide
 from jann.models import ViT
 
 
@@ -55,12 +54,12 @@ SETTINGS = {
 SETTINGS["cifar10_subset"] = dataclasses.replace(SETTINGS["cifar10"], published="none; a fifth of CIFAR-10's images")
 
 
-def for_small(model: ViT, params: Any) -> Any:
-    """Parameters of a narrow ViT as drawn -> with kernels larger for its width (see `as_wide`), and larger positions
+def for_small(params: Any) -> Any:
+    """Parameters of a narrow ViT as drawn -> with positions 25 times as large
 
-    At 0.02, which suits a width of 768, patches drown where they stand, and digits are guessed for hundreds of steps.
+    As published, patches drown where they stand, and digits are guessed for hundreds of steps.
     """
-    return {**as_wide(model, params), "positions": 25 * params["positions"]}
+    return {**params, "positions": 25 * params["positions"]}
 
 
 def moved(dataset: Any, shift: int, flip: bool, batch: dict, key: jax.Array) -> dict:
@@ -160,7 +159,7 @@ def main(
     run(
         out or Path(f"runs/vit_images-{data}"), dataset, model, dataclasses.replace(setting.recipe, **given(training)),
         transform=partial(moved, dataset, setting.shift, setting.flip), prepare=dataset.standardise,
-        published=setting.published, seeds=seeds, seed=seed, begin=partial(for_small, model),
+        published=setting.published, seeds=seeds, seed=seed, begin=for_small,
         look=partial(attention_figure, dataset, model, 8),
     )  # fmt: skip
 

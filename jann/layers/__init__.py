@@ -30,7 +30,7 @@ from jann.layers.decoding import (
     token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
-from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, zeros
+from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, width_normal, zeros
 from jann.layers.instance_norm import instance_norm
 from jann.layers.low_rank import LowRank
 from jann.layers.norms import (
@@ -104,5 +104,6 @@ __all__ = [
     "standard_normal",
     "threshold",
     "token_positions",
+    "width_normal",
     "zeros",
 ]

@@ -18,8 +18,8 @@ from jann.layers import (
     layer_norm_spec,
     linear,
     linear_spec,
-    small_normal,
     source_mask,
+    width_normal,
     zeros,
 )
 
@@ -57,7 +57,7 @@ class BERT(Model):
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         embed, hidden, norm = {"embed": self.embed}, {"hidden": self.hidden}, layer_norm_spec(self.embed)
         heads = {"heads": self.heads, "head": self.embed // self.heads}
-        dense = partial(linear_spec, init=small_normal)
+        dense = partial(linear_spec, init=width_normal(self.embed))
         block = {
             **{name: dense(embed, heads) for name in ("query", "key", "value")},
             "attention_out": dense(heads, embed),

@@ -1,6 +1,5 @@
 """GPT-2 (Radford et al. 2019, Language Models are Unsupervised Multitask Learners)."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from jann.layers import (
     linear_spec,
     small_normal,
     token_positions,
+    width_normal,
 )
 
 
@@ -54,15 +54,13 @@ class GPT2(Model):
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         embed, hidden = {"embed": self.embed}, {"hidden": self.hidden or 4 * self.embed}
         heads = {"heads": self.heads, "head": self.embed // self.heads}
-        added = jax.nn.initializers.normal(
-            0.02 / math.sqrt(2 * self.layers)
-        )  # so that the sum over depth keeps its size
+        kernel, added = width_normal(self.embed), width_normal(self.embed, self.layers)
         block = {
             "attention_norm": layer_norm_spec(self.embed),
-            "qkv": linear_spec(embed, {"qkv": 3, **heads}, init=small_normal),
+            "qkv": linear_spec(embed, {"qkv": 3, **heads}, init=kernel),
             "attention_out": linear_spec(heads, embed, init=added),
             "mlp_norm": layer_norm_spec(self.embed),
-            "mlp_in": linear_spec(embed, hidden, init=small_normal),
+            "mlp_in": linear_spec(embed, hidden, init=kernel),
             "mlp_out": linear_spec(hidden, embed, init=added),
         }
         spec = {

@@ -29,6 +29,7 @@ from jann.layers import (
     rotated,
     small_normal,
     token_positions,
+    width_normal,
 )
 
 
@@ -79,16 +80,17 @@ class Llama(Model):
         shared, head = self.sizes()
         embed, hidden = {"embed": self.embed}, {"hidden": self.hidden}
         heads, pairs = {"heads": self.heads, "head": head}, {"key_value_heads": shared, "head": head}
+        kernel = width_normal(self.embed)
         block = {
             "attention_norm": rms_norm_spec(self.embed),
-            "query": linear_spec(embed, heads, self.qkv_bias, small_normal),
-            "key": linear_spec(embed, pairs, self.qkv_bias, small_normal),
-            "value": linear_spec(embed, pairs, self.qkv_bias, small_normal),
-            "attention_out": linear_spec(heads, embed, self.out_bias, small_normal),
+            "query": linear_spec(embed, heads, self.qkv_bias, kernel),
+            "key": linear_spec(embed, pairs, self.qkv_bias, kernel),
+            "value": linear_spec(embed, pairs, self.qkv_bias, kernel),
+            "attention_out": linear_spec(heads, embed, self.out_bias, kernel),
             "mlp_norm": rms_norm_spec(self.embed),
-            "gate": linear_spec(embed, hidden, self.mlp_bias, small_normal),
-            "up": linear_spec(embed, hidden, self.mlp_bias, small_normal),
-            "down": linear_spec(hidden, embed, self.mlp_bias, small_normal),
+            "gate": linear_spec(embed, hidden, self.mlp_bias, kernel),
+            "up": linear_spec(embed, hidden, self.mlp_bias, kernel),
+            "down": linear_spec(hidden, embed, self.mlp_bias, kernel),
         }
         if self.query_key_norm:
             block |= {"query_norm": rms_norm_spec(head), "key_norm": rms_norm_spec(head)}

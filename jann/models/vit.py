@@ -17,6 +17,7 @@ from jann.layers import (
     linear,
     linear_spec,
     small_normal,
+    width_normal,
     zeros,
 )
 
@@ -50,7 +51,7 @@ class ViT(Model):
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         embed, hidden = {"embed": self.embed}, {"hidden": self.hidden}
         heads = {"heads": self.heads, "head": self.embed // self.heads}
-        dense = partial(linear_spec, init=small_normal)
+        dense = partial(linear_spec, init=width_normal(self.embed))
         block = {
             "attention_norm": layer_norm_spec(self.embed),
             **{name: dense(embed, heads, self.qkv_bias) for name in ("query", "key", "value")},

@@ -51,13 +51,12 @@ def test_every_setting_is_a_model_of_its_images():
         assert jann.count(setting.model) > 10_000, name  # which raises where patches or heads do not fit
 
 
-def test_a_narrow_model_starts_with_larger_kernels_and_positions(drawn):
+def test_a_narrow_model_starts_with_larger_positions(drawn):
     model = vit_images.SETTINGS["digits"].model
     before = drawn(model)
-    after = jann.flatten(vit_images.for_small(model, before))
+    after = jann.flatten(vit_images.for_small(before))
     for path, leaf in jann.flatten(before).items():
-        kernel = path.startswith("blocks/") and path.endswith("weight")
-        larger = 12**0.5 if kernel else 25 if path == "positions" else 1  # 768 / 64 is 12
+        larger = 25 if path == "positions" else 1
         np.testing.assert_allclose(after[path], larger * leaf, rtol=1e-6, err_msg=path)
 
 

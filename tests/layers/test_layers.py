@@ -297,3 +297,10 @@ def test_no_noise_is_drawn_for_a_rate_written_as_zero(key):
     assert "random_bits" in str(draws)  # a traced rate may be any rate
     assert "random_bits" not in str(jax.make_jaxpr(lambda: layers.dropout(x, 0.0, key))())
     close(layers.dropout(x, jnp.float32(0), key), layers.dropout(x, 0.0, key), 0)
+
+
+def test_width_normal_is_as_published_at_768_and_larger_where_narrower():
+    for width, depth, wanted in ((768, 0, 0.02), (192, 0, 0.04), (768, 12, 0.02 / 24**0.5)):
+        drawn = layers.width_normal(width, depth)(jax.random.key(0), (width, 4 * width))
+        assert abs(float(drawn.std()) / wanted - 1) < 0.01
+    assert layers.width_normal(64) is layers.width_normal(64)
