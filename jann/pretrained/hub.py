@@ -16,7 +16,7 @@ import numpy as np
 
 from jann.core import Model, check, shardings
 from jann.pretrained.tables import load, unload
-from jann.pretrained.tensor_file import TensorFile, TensorFileError
+from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
