@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, check, shardings
+from jann.core import Model, check
+from jann.parallel import shardings
 from jann.pretrained.tables import load, unload
 from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
