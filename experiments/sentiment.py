@@ -28,7 +28,7 @@ import tyro
 
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, masking_of
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.core import Model, fold
 from jann.data import padded, train_bpe
 from jann.layers import linear, linear_spec
@@ -210,7 +210,7 @@ def run(
                     beginning = beginning or begun(name, folder, corpus, length, vocab, text, pretraining, blocks, seed)
                     found[label] = beginning.tuned(keys, count, epochs).tolist()
                 except KeyboardInterrupt:
-                    print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+                    say_interrupted(folder)
                     return
                 write_json(kept, found)
             accuracy = over_seeds(found[label])
