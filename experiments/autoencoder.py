@@ -21,7 +21,7 @@ import tyro
 from sklearn.decomposition import PCA
 
 import jann
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
 
 Kind = Literal["dense", "convolutional", "denoising", "sparse"]
@@ -119,7 +119,7 @@ def main(
                         place, dataset, model, prepare, step, optimizer, steps, batch_size, kind == "denoising", i
                     )
                 except KeyboardInterrupt:
-                    print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+                    say_interrupted(folder)
                     return
                 tests.append(errors(model, params, dataset, prepare))
                 curves.append(history)

@@ -20,7 +20,15 @@ import tyro
 
 import jann
 from experiments.generated_images import train_judge
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    each_seed,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_results,
+)
 from jann import diffusion
 from jann.models import DiT, UNet
 
@@ -210,25 +218,28 @@ def main(
     folder = jann.open_run(out or Path(f"runs/diffusion-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     train = trainer(dataset, model, noising, size.steps, size.batch_size, learning_rate, average)
-    scores, histories = [], []
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
     try:
         print("the judge")
         judge = train_judge(dataset, folder.parent / f"judge-{data}")
-        for i in range(seed, seed + seeds):
-            print(f"seed {i}")
-            params, history = train(folder / f"seed-{i}", i)
-            histories.append(history)
-            key, asked = jann.fold(jax.random.key(i), "samples"), judge.asked(size.samples)
-            scores.append([
-                judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
-                for weight in guidance
-            ])  # fmt: skip
     except KeyboardInterrupt:
-        print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+        say_interrupted(folder)
         return
 
+    def one(at, number):
+        params, history = train(at, number)
+        key, asked = jann.fold(jax.random.key(number), "samples"), judge.asked(size.samples)
+        found = [
+            judge.score(sample_all(params, shape, asked, key, guidance=weight, **options), asked)
+            for weight in guidance
+        ]  # fmt: skip
+        return found, history, params
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return
+    scores, histories, params = zip(*results, strict=True)
     rows = [
         {
             "dataset": data, "process": process, "backbone": backbone, "guidance": weight,
@@ -238,7 +249,7 @@ def main(
         for j, weight in enumerate(guidance)
     ]  # fmt: skip
     write_results(folder, rows)
-    figures(folder, dataset, params, histories, {**options, "guidance": guidance[-1]})
+    figures(folder, dataset, params[-1], histories, {**options, "guidance": guidance[-1]})
     show_table(rows, f"{model!r}, {sampler_steps} steps of {sampler}")
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first model back")
 
@@ -264,7 +275,6 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
     path = np.stack([np.clip(noise[::columns] / 2 + 0.5, 0, 1), *states[shown, ::columns]], 1)
     captions = ["noise", *(f"step {i + 1}" for i in shown)] * classes
     real = [dataset.train["image"][dataset.train["label"] == label][:columns] for label in range(classes)]
-    loss = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
     weight = options["guidance"]
     save_figures(
         folder,
@@ -273,9 +283,9 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
         denoising=jann.plots.images(
             np.concatenate(path), captions, len(shown) + 1, title=f"From noise to image, guidance {weight:g}"
         ),
-        loss=jann.plots.curves(
-            {"train": loss["loss"], "validation (averaged weights)": loss["validation_loss"]},
-            x=histories[0]["step"], ylabel="mean squared error", log_y=True,
+        loss=metric_curves(
+            histories, {"train": "loss", "validation (averaged weights)": "validation_loss"},
+            ylabel="mean squared error", log_y=True,
         ),
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ from experiments.forecasters import (
     rolling,
     train_one,
 )
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series
 from jann.data.time_series import CALENDAR
 
@@ -111,20 +111,18 @@ def run(
     print(series, jann.summary(model), sep="\n\n", end="\n\n")
     roll = partial(rolling, series, "test", task=task, lookback=lookback, horizon=horizon)
     measure = jann.measure(model, task.criterion, task.inputs)
-    tests, recalibrated, histories = [], [], []
-    for i in range(seeds):
-        print(f"seed {seed + i}")
-        try:
-            history, params = train_one(
-                folder / f"seed-{seed + i}", series, model, task, recipe, lookback, horizon, seed + i
-            )
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        tests.append(roll(measure, params))
+
+    def one(at, number):
+        history, params = train_one(at, series, model, task, recipe, lookback, horizon, number)
+        test, again = roll(measure, params), None
         if task is QUANTILE:
-            recalibrated.append(roll(measure, calibrated(model, params, series, lookback, horizon)))
-        histories.append(history)
+            again = roll(measure, calibrated(model, params, series, lookback, horizon))
+        return test, again, history, params
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return
+    tests, recalibrated, histories, params = zip(*results, strict=True)
 
     def row(name, measured):
         means = {f"test_{metric}": over_seeds([test[metric] for test in measured]) for metric in ("mse", "mae")}
@@ -132,12 +130,12 @@ def run(
         return {"model": name, **means, **{m: over_seeds([test[m] for test in measured]) for m in covered}}
 
     rows = [row(name, tests)]
-    if recalibrated:
+    if task is QUANTILE:
         rows.append(row(f"{name}, shifted to cover validation", recalibrated))
     rows.append(row("the last day again", [rolling(series, "test", last_day, None, POINT, lookback, horizon)]))
     about = {"data": series.name, "lookback": lookback, "horizon": horizon, "parameters": jann.count(model)}
     write_results(folder, [{**about, **each} for each in rows[:-1]] + [{**about, "parameters": 0, **rows[-1]}])
-    figures(folder, series, name, model, params, task, lookback, horizon, histories)
+    figures(folder, series, name, model, params[-1], task, lookback, horizon, histories)
     n = len(series.windows("test", lookback, horizon).starts["start"])
     columns = dict.fromkeys(column for each in rows for column in each)
     show_table(

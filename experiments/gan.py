@@ -20,7 +20,7 @@ import tyro
 import jann
 from experiments.diffusion import to_signed
 from experiments.generated_images import Judge, train_judge
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
 from jann.models import Discriminator, Generator
 
 
@@ -144,28 +144,24 @@ def main(
         "discriminator": optax.adam(discriminator_learning_rate, b1=0.5),
     }
     options = {"loss": loss, "critic_steps": critic_steps, "penalty": penalty, "average": average}
-    scores, histories = [], []
-    for i in range(seed, seed + seeds):
-        print(f"seed {i}")
-        try:
-            params, history = train(
-                folder / f"seed-{i}", judge, generator, discriminator, size, optimizers, options, i
-            )
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        histories.append(history)
-        asked = judge.asked(size.samples)
-        images = generate_all(generator, params, asked, jann.fold(jax.random.key(i), "samples"))
-        scores.append(judge.score(images, asked))
 
+    def one(at, number):
+        params, history = train(at, judge, generator, discriminator, size, optimizers, options, number)
+        asked = judge.asked(size.samples)
+        images = generate_all(generator, params, asked, jann.fold(jax.random.key(number), "samples"))
+        return judge.score(images, asked), history, params
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return
+    scores, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "loss": loss, "parameters": jann.count(generator), "samples": size.samples,
         "judge_accuracy_on_real": judge.accuracy,
         **{f"test_{name}": over_seeds([score[name] for score in scores]) for name in scores[0]},
     }  # fmt: skip
     write_results(folder, [row])
-    figures(folder, dataset, generator, params, histories)
+    figures(folder, dataset, generator, params[-1], histories)
     show_table([row], f"{generator!r}")
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first generator back")
 
@@ -179,8 +175,6 @@ def figures(folder: Path, dataset: Any, generator: Generator, params: Any, histo
     angle = np.linspace(0, np.pi / 2, columns, dtype=np.float32)[:, None]  # along the sphere, where such noise lies
     path = jnp.tile(jnp.cos(angle) * first + jnp.sin(angle) * last, (classes, 1))
     real = [dataset.train["image"][dataset.train["label"] == label][:columns] for label in range(classes)]
-    history = {name: np.stack([history[name] for history in histories]) for name in histories[0]}
-    at = histories[0]["step"]
     save_figures(
         folder,
         samples=jann.plots.images(images, columns=columns, title="Samples (averaged weights)"),
@@ -189,16 +183,14 @@ def figures(folder: Path, dataset: Any, generator: Generator, params: Any, histo
             np.asarray(generate(generator, params, path, labels)), columns=columns,
             title="From one noise to another, the same for each class",
         ),
-        loss=jann.plots.curves(
-            {"generator": history["generator_loss"], "discriminator": history["discriminator_loss"]},
-            x=at, ylabel="loss",
+        loss=metric_curves(
+            histories, {"generator": "generator_loss", "discriminator": "discriminator_loss"}, ylabel="loss"
         ),
-        scores=jann.plots.curves(
-            {"real images": history["real_score"], "generated": history["fake_score"]},
-            x=at, ylabel="discriminator's mean score",
+        scores=metric_curves(
+            histories, {"real images": "real_score", "generated": "fake_score"}, ylabel="discriminator's mean score"
         ),
-        judged=jann.plots.curves(
-            {"averaged weights": history["classified_as_asked"]}, x=at, ylabel="share classified as asked"
+        judged=metric_curves(
+            histories, {"averaged weights": "classified_as_asked"}, ylabel="share classified as asked"
         ),
     )  # fmt: skip
 

@@ -12,7 +12,15 @@ import optax
 from matplotlib.figure import Figure
 
 import jann
-from experiments.reporting import mistakes, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    each_seed,
+    metric_curves,
+    mistakes,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,20 +113,15 @@ def run(
     config = {"model": jann.to_json(model), "recipe": dataclasses.asdict(recipe), "seeds": seeds, "seed": seed}
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
-    tests, histories = [], []
-    for i in range(seeds):
-        print(f"seed {seed + i}")
-        try:
-            test, history, params = train_one(
-                folder / f"seed-{seed + i}", dataset, model, recipe, transform, prepare, seed + i, begin
-            )
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        tests.append({name: float(value) for name, value in test.items()})
-        histories.append(history)
 
-    accuracy = over_seeds([test["accuracy"] for test in tests])
+    def one(at, number):
+        return train_one(at, dataset, model, recipe, transform, prepare, number, begin)
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return
+    tests, histories, params = zip(*results, strict=True)
+    accuracy = over_seeds([float(test["accuracy"]) for test in tests])
     error = {name: 100 * (1 - np.asarray(value)) for name, value in accuracy.items()}
     row = {
         "dataset": dataset.name,
@@ -131,8 +134,8 @@ def run(
         **(notes or {}),
     }  # fmt: skip
     write_results(folder, [row])
-    figures(folder, dataset, model, params, prepare, histories)
-    save_figures(folder, **(look(params) if look else {}))
+    figures(folder, dataset, model, params[-1], prepare, histories)
+    save_figures(folder, **(look(params[-1]) if look else {}))
     show_table([{name: value for name, value in row.items() if name != "model"}], f"{dataset.name}: {row['model']}")
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first model back")
 
@@ -143,15 +146,14 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, prepare:
     labels, images = dataset.test["label"], dataset.test["image"]
     parts = np.array_split(np.arange(len(labels)), -(-len(labels) // 500))
     logits = np.concatenate([predict(params, prepare({"image": images[part]})["image"]) for part in parts])
-    together = {name: np.stack([history[name] for history in histories]) for name in histories[0]}
-    epochs = np.arange(1, len(together["step"][0]) + 1)
+    epochs = np.arange(1, len(histories[0]["step"]) + 1)
     drawn = {
-        "accuracy": jann.plots.curves(
-            {"train (augmented)": together["accuracy"], "validation": together["validation_accuracy"]},
+        "accuracy": metric_curves(
+            histories, {"train (augmented)": "accuracy", "validation": "validation_accuracy"},
             x=epochs, xlabel="epoch", ylabel="accuracy",
         ),
-        "loss": jann.plots.curves(
-            {"train (augmented)": together["loss"], "validation": together["validation_loss"]},
+        "loss": metric_curves(
+            histories, {"train (augmented)": "loss", "validation": "validation_loss"},
             x=epochs, xlabel="epoch", ylabel="cross-entropy (nats)", log_y=True,
         ),
         "confusion": jann.plots.confusion_matrix(labels, logits.argmax(-1), dataset.classes),

@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report, with_speed
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report, with_speed
 from jann.data import mask_words, padded, train_bpe
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -164,13 +164,8 @@ def run(out: Path, texts: Texts, model: jann.Model, recipe: Recipe, seeds: int, 
     found, histories, params = zip(*results, strict=True)
     sentences = filled_in(texts, model, params[0], examples)
     (folder / "filled_in.txt").write_text(sentences)
-    curves = {
-        "train (dropout)": np.stack([history["loss"] for history in histories]),
-        "validation": np.stack([history["validation_loss"] for history in histories]),
-    }
-    save_figures(
-        folder, loss=jann.plots.curves(curves, x=histories[0]["step"], ylabel="nats a masked token", title=texts.name)
-    )
+    metrics = {"train (dropout)": "loss", "validation": "validation_loss"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a masked token", title=texts.name))
     row = {
         "dataset": texts.name, "model": repr(model), "parameters": jann.count(model), "tokens": tokens["train"],
         "frequency_loss": round(frequency_loss(texts), 4),

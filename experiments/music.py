@@ -21,8 +21,8 @@ import optax
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report
 from jann.models import GRU, LSTM, RNN, Dropout, Linear, chain
 from jann.training import Checkpoints
 
@@ -124,11 +124,8 @@ def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, 
     if results is None:
         return
     losses, histories, params = zip(*results, strict=True)
-    curves = {
-        "train (dropout)": np.stack([history["loss"] for history in histories]),
-        "validation": np.stack([history["validation_nll"] for history in histories]),
-    }
-    drawn = jann.plots.curves(curves, x=histories[0]["step"], ylabel="nats a frame", title=dataset.name, log_y=True)
+    metrics = {"train (dropout)": "loss", "validation": "validation_nll"}
+    drawn = metric_curves(histories, metrics, ylabel="nats a frame", title=dataset.name, log_y=True)
     save_figures(folder, loss=drawn)
     perform(folder, dataset, model, params[0], jax.random.key(seed))
     row = {"dataset": dataset.name, "model": repr(model), "parameters": jann.count(model)}

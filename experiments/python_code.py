@@ -25,8 +25,8 @@ import tyro
 
 import jann
 from experiments.programs import outcomes
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
-from experiments.sequence_training import adamw, each_seed, with_speed
+from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.sequence_training import adamw, with_speed
 from jann.data import Corpus, MissingData, Problem, instructed, train_bpe, whole_windows, windows
 from jann.generation import generate
 
@@ -222,11 +222,9 @@ def run(
     found, histories, completions = zip(*results, strict=True)
     names = ("pre-training", "fine-tuning")
     for name, stage in zip(names, zip(*histories, strict=True), strict=False):
-        curves = {which: np.stack([history[which] for history in stage]) for which in ("loss", "validation_loss")}
-        save_figures(folder, **{name: jann.plots.curves(
-            {"train": curves["loss"], "validation (averaged weights)": curves["validation_loss"]},
-            x=stage[0]["step"], ylabel="nats a token", title=name.capitalize(),
-        )})  # fmt: skip
+        metrics = {"train": "loss", "validation (averaged weights)": "validation_loss"}
+        drawn = metric_curves(stage, metrics, ylabel="nats a token", title=name.capitalize())
+        save_figures(folder, **{name: drawn})
     measured = {name: over_seeds([each[name] for each in found]) for name in found[0]}
     solutions = {name: measured.pop(name) for name in list(measured) if name.startswith("mbpp_")}
     if mbpp is not None:

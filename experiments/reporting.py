@@ -1,6 +1,7 @@
-"""What every experiment leaves in its run folder, and says at its end."""
+"""What experiments do alike: one run a seed, what stays in the run folder, and what is said at the end."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,26 @@ from matplotlib.figure import Figure
 import jann
 from jann.analysis import interval
 from jann.training import write_json
+
+
+def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
+    """[train_one(folder of the run, its seed), ...]; None if one was interrupted, which it says.
+
+    `train_one` raises KeyboardInterrupt where `jann.fit` came back before the end.
+    """
+    results = []
+    for number in range(seed, seed + seeds):
+        print(f"seed {number}", flush=True)
+        try:
+            results.append(train_one(folder / f"seed-{number}", number))
+        except KeyboardInterrupt:
+            say_interrupted(folder)
+            return None
+    return results
+
+
+def say_interrupted(folder: Path) -> None:
+    print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
 
 
 def write_results(folder: Path, rows: list[dict]) -> None:
@@ -26,6 +47,15 @@ def over_seeds(values: Any) -> dict:
     """values[seeds] -> {"mean", "low", "high", "seeds"}, with the 95 % interval of the mean."""
     mean, low, high = map(float, interval(np.asarray(values)))
     return {"mean": mean, "low": low, "high": high, "seeds": np.asarray(values, float).tolist()}
+
+
+def metric_curves(histories: Sequence[dict], metrics: dict[str, str], **options: Any) -> Figure:
+    """Curves over training, with intervals over the runs whose `histories` are given: `metrics` by their labels.
+
+    options:  of `jann.plots.curves`; by default the positions are the steps
+    """
+    series = {label: np.stack([history[name] for history in histories]) for label, name in metrics.items()}
+    return jann.plots.curves(series, **{"x": histories[0]["step"], **options})
 
 
 def save_figures(folder: Path, **figures: Figure) -> None:

@@ -28,9 +28,9 @@ import tyro
 
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, masking_of
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.core import Model, fold
-from jann.data import padded, train_bpe
+from jann.data import load_tokenizer, padded, train_bpe
 from jann.layers import linear, linear_spec
 from jann.models import BERT
 from jann.models.bert import sentence_embedding
@@ -117,9 +117,19 @@ def as_arrays(tokenizer: Any, pairs: list[tuple[str, int]], length: int, frame: 
     return {"token": tokens, "length": lengths, "label": np.array([label for _, label in pairs], np.int32)}
 
 
-def small(corpus: Any, vocab: int, length: int, text: list[str]) -> tuple[Any, BERT, dict, dict]:
+def own_tokenizer(folder: Path, corpus: Any, vocab: int, text: list[str]) -> Any:
+    """The byte-pair encoding of the sentences to train on and of `text`, kept in the run folder"""
+    file = folder / "tokenizer.json"
+    if not file.exists():
+        partial = folder / f".{file.name}.partial"
+        train_bpe([sentence for sentence, _ in corpus.train] + text, vocab, SPECIAL).save(str(partial))
+        partial.replace(file)
+    return load_tokenizer(file)
+
+
+def small(folder: Path, corpus: Any, vocab: int, length: int, text: list[str]) -> tuple[Any, BERT, dict, dict]:
     """The tokenizer and encoder of the starts without published weights, and the sentences as their tokens"""
-    tokenizer = train_bpe([sentence for sentence, _ in corpus.train] + text, vocab, SPECIAL)
+    tokenizer = own_tokenizer(folder, corpus, vocab, text)
     encoder = BERT(
         tokenizer.get_vocab_size(), length, embed=128, layers=2, heads=4, hidden=256, head="features", dropout=0.1
     )
@@ -145,7 +155,7 @@ def pretrained_words(folder: Path, encoder: BERT, tokenizer: Any, rows: dict, st
 def published_encoder(corpus: Any, length: int, blocks: int) -> Beginning:
     """all-MiniLM-L6-v2, of which the last `blocks` blocks will be trained"""
     folder = jann.pretrained.minilm_folder()
-    tokenizer = jann.data.load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     tokenizer.no_padding()
     encoder, params = jann.from_pretrained(folder)
     encoder = dataclasses.replace(encoder, dropout=0.1)
@@ -210,7 +220,7 @@ def run(
                     beginning = beginning or begun(name, folder, corpus, length, vocab, text, pretraining, blocks, seed)
                     found[label] = beginning.tuned(keys, count, epochs).tolist()
                 except KeyboardInterrupt:
-                    print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+                    say_interrupted(folder)
                     return
                 write_json(kept, found)
             accuracy = over_seeds(found[label])
@@ -235,7 +245,7 @@ def begun(
 ) -> Beginning:  # fmt: skip
     if name == "encoder":
         return published_encoder(corpus, length, blocks)
-    tokenizer, encoder, train, test = small(corpus, vocab, length, text)
+    tokenizer, encoder, train, test = small(folder, corpus, vocab, length, text)
     params = None
     if name == "masked_words":
         ids = [[BEGIN, *found.ids[: length - 2], END] for found in tokenizer.encode_batch(text)]

@@ -1,4 +1,4 @@
-"""What the experiments on text, sound and music share: an optimiser, and one run a seed in a folder of its own."""
+"""What the experiments on text, sound and music share: an optimiser, tokens a second, a report of one row."""
 
 import time
 from collections.abc import Callable
@@ -36,22 +36,6 @@ def with_speed(evaluate: Callable[[Any], dict], tokens_a_step: int) -> Callable[
         return row
 
     return evaluated
-
-
-def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
-    """[train_one(folder of the run, its seed), ...]; None if one was interrupted, which it says.
-
-    `train_one` raises KeyboardInterrupt where `jann.fit` came back before the end.
-    """
-    results = []
-    for number in range(seed, seed + seeds):
-        print(f"seed {number}", flush=True)
-        try:
-            results.append(train_one(folder / f"seed-{number}", number))
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return None
-    return results
 
 
 def report(folder: Path, title: str, row: dict, measured: dict[str, list[float]], published: str) -> None:

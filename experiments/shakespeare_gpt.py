@@ -19,8 +19,8 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report
 from jann.generation import generate
 
 PUBLISHED = {"tiny_shakespeare": "1.4697 GPT 6 x 384, 1.88 GPT 4 x 128 (nanoGPT)", "python_topics": "none"}
@@ -88,14 +88,8 @@ def run(out: Path, text: Any, model: jann.Model, recipe: Recipe, seeds: int, see
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], 600, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)
-    curves = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
-    save_figures(
-        folder,
-        loss=jann.plots.curves(
-            {"train": curves["loss"], "validation (averaged weights)": curves["validation_loss"]},
-            x=histories[0]["step"], ylabel="nats a character", title=text.name,
-        ),
-    )  # fmt: skip
+    metrics = {"train": "loss", "validation (averaged weights)": "validation_loss"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a character", title=text.name))
     row = {"dataset": text.name, "model": repr(model), "parameters": jann.count(model)}
     measured = {"validation_loss": losses, "validation_perplexity": np.exp(losses)}
     print(f"\n{sampled}\n")

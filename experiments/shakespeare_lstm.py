@@ -21,8 +21,8 @@ import optax
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
 PUBLISHED = {"tiny_shakespeare": "1.4697 GPT 6 x 384, 1.88 GPT 4 x 128 (nanoGPT)", "python_topics": "none"}
@@ -115,13 +115,8 @@ def run(
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], characters, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)
-    curves = {
-        "train (dropout)": np.stack([history["loss"] for history in histories]),
-        "validation": np.stack([history["validation_loss"] for history in histories]),
-    }
-    save_figures(
-        folder, loss=jann.plots.curves(curves, x=histories[0]["step"], ylabel="nats a character", title=text.name)
-    )
+    metrics = {"train (dropout)": "loss", "validation": "validation_loss"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a character", title=text.name))
     row = {"dataset": text.name, "model": repr(model), "parameters": jann.count(model)}
     measured = {"validation_loss": losses, "validation_perplexity": np.exp(losses)}
     print(f"\n{sampled}\n")

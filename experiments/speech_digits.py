@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report
 
 WINDOW, HOP, BANDS = 256, 128, 40  # samples, samples, mel bands
 INPUTS = ("frames", "frame_count")
@@ -116,11 +116,10 @@ def figures(folder: Path, dataset: Any, model: jann.Model, params: Any, recipe: 
     )  # fmt: skip
     first = [int(np.flatnonzero(labels == label)[0]) for label in range(min(10, len(dataset.classes)))]
     wrong = np.flatnonzero(said != labels)[:8]
-    together = {name: np.stack([history[name] for history in histories]) for name in histories[0]}
     drawn = {
-        "accuracy": jann.plots.curves(
-            {"train (augmented)": together["accuracy"], "validation": together["validation_accuracy"]},
-            x=np.arange(1, together["step"].shape[1] + 1), xlabel="epoch", ylabel="accuracy",
+        "accuracy": metric_curves(
+            histories, {"train (augmented)": "accuracy", "validation": "validation_accuracy"},
+            x=np.arange(1, len(histories[0]["step"]) + 1), xlabel="epoch", ylabel="accuracy",
         ),
         "confusion": jann.plots.confusion_matrix(labels, said, dataset.classes),
         "spectrograms": draw(panels(first, name)),

@@ -22,7 +22,7 @@ from scipy import stats
 
 import jann
 from experiments.forecasters import Recipe, Task, train_one
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
@@ -143,17 +143,15 @@ def run(
     folder = jann.open_run(out, config)
     days = prices.times[prices.ends[1] : prices.ends[2]]
     print(prices, f"test days {days[0]} to {days[-1]}", jann.summary(model), sep="\n\n", end="\n\n")
-    each = []
-    for i in range(seeds):
-        print(f"seed {seed + i}")
-        try:
-            _, params = train_one(folder / f"seed-{seed + i}", series, model, TASK, recipe, lookback, 1, seed + i)
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return None
-        forecasts, returns = forecast(model, params, series, lookback)
-        each.append(forecasts)
 
+    def one(at, number):
+        _, params = train_one(at, series, model, TASK, recipe, lookback, 1, number)
+        return forecast(model, params, series, lookback)
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return None
+    each, (returns, *_) = zip(*results, strict=True)
     together = np.mean(each, axis=0)
     daily = day_by_day(together, returns, cost, short)
     rows = stretches(len(returns))

@@ -25,8 +25,7 @@ import tyro
 
 import jann
 from experiments import translate
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
-from experiments.sequence_training import each_seed
+from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
 from jann.models import Transformer
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -142,14 +141,8 @@ def summarise_functions(
     named = {name: over_seeds([value]) for name, value in rouge(list(map(name_words, sources)), references).items()}
     rows = [{"dataset": "functions", "way": way, **scores} for way, scores in (("words of the name", named),
             ("encoder-decoder", learnt))]  # fmt: skip
-    curves = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
-    save_figures(
-        folder,
-        loss=jann.plots.curves(
-            {"train (smoothed labels, dropout)": curves["loss"], "validation": curves["validation_loss"]},
-            x=histories[0]["step"], ylabel="nats a token", title="functions",
-        ),
-    )  # fmt: skip
+    metrics = {"train (smoothed labels, dropout)": "loss", "validation": "validation_loss"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a token", title="functions"))
     for i in range(min(5, len(test))):
         print(f"\n{sources[i].splitlines()[0]}\n→ {said[0][i]}\n  ({wanted[i]})")
     write_results(folder, rows)

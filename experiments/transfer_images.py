@@ -24,7 +24,7 @@ import tyro
 
 import jann
 from experiments.image_classification import Recipe, optimizer_of
-from experiments.reporting import over_seeds, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_metrics, write_results
 from experiments.vit_images import for_small
 from jann.data import Dataset
 from jann.models import ViT
@@ -177,7 +177,7 @@ def run(
     program = partial(experiment, model=model, source=source, target=target, counts=counts, settings=settings)
     swept = jann.sweep(program, seeds=seeds, key=jax.random.key(seed), folder=folder / "sweep", chunk=1, form="map")
     if not swept.complete:
-        print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+        say_interrupted(folder)
         return
     results = swept.results(0)
     jann.save(folder, model, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), results["body"]))

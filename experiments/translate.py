@@ -21,8 +21,8 @@ import optax
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import report
 from jann.generation import beam_search
 from jann.models import Transformer
 
@@ -206,14 +206,8 @@ def run(out: Path, task: Task, model: jann.Model, recipe: Recipe, seeds: int, se
     if results is None:
         return
     found, histories, said = zip(*results, strict=True)
-    curves = {name: np.stack([history[name] for history in histories]) for name in ("loss", "validation_loss")}
-    save_figures(
-        folder,
-        loss=jann.plots.curves(
-            {"train (smoothed labels, dropout)": curves["loss"], "validation": curves["validation_loss"]},
-            x=histories[0]["step"], ylabel="nats a token", title=task.name,
-        ),
-    )  # fmt: skip
+    metrics = {"train (smoothed labels, dropout)": "loss", "validation": "validation_loss"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a token", title=task.name))
     for i in range(min(5, len(sources))):
         print(f"\n  {sources[i]}\n→ {said[0][i]}\n  ({wanted[i]})")
     row = {"dataset": task.name, "model": repr(model), "parameters": jann.count(model)}

@@ -20,7 +20,7 @@ import tyro
 from scipy.stats import norm
 
 import jann
-from experiments.reporting import over_seeds, save_figures, show_table, write_results
+from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
 from jann.models import VAE, elbo, elbo_objective, importance_bound
 
 PUBLISHED = {"mnist": "log p(x) −86.76 (Burda et al. 2016)"}
@@ -132,27 +132,23 @@ def main(
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
 
     measures = [bounds_of(model, jax.random.key(0)), bounds_of(model, jax.random.key(1), importance_samples)]
-    tests, histories = [], []
-    for i in range(seed, seed + seeds):
-        print(f"seed {i}")
-        try:
-            params, history = train(
-                folder / f"seed-{i}", dataset, splits, model, prepare, epochs, batch_size, learning_rate, beta, i
-            )
-        except KeyboardInterrupt:
-            print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
-            return
-        histories.append(history)
-        found = [jann.evaluate(measure, params, splits["test"]) for measure in measures]
-        tests.append({name: float(value) for means in found for name, value in means.items()})
 
+    def one(at, number):
+        params, history = train(at, dataset, splits, model, prepare, epochs, batch_size, learning_rate, beta, number)
+        found = [jann.evaluate(measure, params, splits["test"]) for measure in measures]
+        return {name: float(value) for means in found for name, value in means.items()}, history, params
+
+    results = each_seed(folder, seeds, seed, one)
+    if results is None:
+        return
+    tests, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "parameters": jann.count(model), "importance_samples": importance_samples,
         **{f"test_{name}": over_seeds([test[name] for test in tests]) for name in tests[0]},
         "published": PUBLISHED.get(data, "") if likelihood == "bernoulli" and not conditional else "",
     }  # fmt: skip
     write_results(folder, [row])
-    figures(folder, dataset, model, params, splits["test"], histories)
+    figures(folder, dataset, model, params[-1], splits["test"], histories)
     show_table([row], repr(model))
     print(f"wrote {folder}; jann.load({str(folder / f'seed-{seed}')!r}) gives the first model back")
 

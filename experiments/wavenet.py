@@ -20,8 +20,8 @@ import optax
 import tyro
 
 import jann
-from experiments.reporting import save_figures
-from experiments.sequence_training import adamw, each_seed, report
+from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
 LEVELS = 256
@@ -149,12 +149,8 @@ def run(
     if results is None:
         return
     losses, histories, params = zip(*results, strict=True)
-    curves = {
-        "train": np.stack([history["loss"] for history in histories]),
-        "validation": np.stack([history["validation_nll"] for history in histories]),
-    }
-    drawn = jann.plots.curves(curves, x=histories[0]["step"], ylabel="nats a sample", title=dataset.name)
-    save_figures(folder, loss=drawn)
+    metrics = {"train": "loss", "validation": "validation_nll"}
+    save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a sample", title=dataset.name))
     listen(folder, dataset, model, params[0], seconds, jax.random.key(seed))
     row = {
         "dataset": dataset.name,

@@ -9,7 +9,6 @@ import functools
 import importlib
 import itertools
 import math
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, dataclass_transform
@@ -17,7 +16,6 @@ from typing import Any, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jann.trees import Tree, flatten, partition, path_name, unstacked
@@ -176,7 +174,8 @@ def _spec_of(model: Model) -> Spec:
     return model.spec()
 
 
-def _as_spec(model_or_spec: Model | Spec) -> Spec:
+def as_spec(model_or_spec: Model | Spec) -> Spec:
+    """A model's spec, or the spec given."""
     return _spec_of(model_or_spec) if isinstance(model_or_spec, Model) else model_or_spec
 
 
@@ -265,7 +264,7 @@ def listed(model: Model, params: Tree) -> Tree:
             return {name: walk(spec[name], below) for name, below in params.items()}
         return params
 
-    return walk(_as_spec(model), params)
+    return walk(as_spec(model), params)
 
 
 def _stacked_spec(blocks: list[Spec]) -> Spec:
@@ -313,7 +312,7 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
                 name = "/".join(path) + ("/" + path_name(below) if below else "")
                 problems.append(f"{name}: missing, wanted {_axes(param)}")
 
-    walk(in_form_of(_as_spec(model_or_spec), params), params, ())
+    walk(in_form_of(as_spec(model_or_spec), params), params, ())
     if problems:
         owner = repr(model_or_spec) if isinstance(model_or_spec, Model) else "the spec"
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -327,7 +326,7 @@ def _axes(param: Param) -> str:
 
 def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
     """params -> (what is trained, running statistics). Training takes the first, `combine` gives both back."""
-    declared = in_form_of(_as_spec(model), params)
+    declared = in_form_of(as_spec(model), params)
     untrained = {path for path, param in flatten(declared).items() if not param.trained}
     return partition(params, lambda path, leaf: path not in untrained)
 
@@ -338,7 +337,7 @@ def decay_mask(model: Model) -> Callable[[Tree], Tree]:
     `optax.adamw(1e-3, mask=jann.decay_mask(model))`; it fits all parameters, the trained ones, or any part of them. The
     factors of a low-rank kernel decay as the kernel would.
     """
-    spec = _as_spec(model)
+    spec = as_spec(model)
 
     def mask(params):
         contracting = {path for path, param in flatten(in_form_of(spec, params)).items() if param.into}
@@ -354,38 +353,8 @@ def decay_mask(model: Model) -> Callable[[Tree], Tree]:
 
 def count(model_or_params: Model | Tree) -> int:
     """How many numbers the parameters hold."""
-    tree = _as_spec(model_or_params) if isinstance(model_or_params, Model) else model_or_params
+    tree = as_spec(model_or_params) if isinstance(model_or_params, Model) else model_or_params
     return sum(leaf.size for leaf in flatten(tree).values())
-
-
-def shardings(model_or_spec: Model | Spec, mesh: Mesh, rules: dict[str, str | tuple[str, ...]]) -> Tree:
-    """A NamedSharding for each parameter: `rules` maps logical axes to mesh axes, `{"embed": "data"}`.
-
-    An axis that its mesh axes do not divide is replicated, with a warning that names it. Raises ValueError for a rule
-    that names no axis of the mesh.
-    """
-    for name, wanted in rules.items():
-        if unknown := set((wanted,) if isinstance(wanted, str) else wanted) - set(mesh.shape):
-            there = ", ".join(mesh.shape)
-            raise ValueError(f"rule {name!r}: the mesh has no axis {', '.join(unknown)}; it has {there}")
-
-    def leaf(path, param):
-        used: set[str] = set()
-        parts = []
-        for name, size in param.axes.items():
-            wanted = rules.get(name, ())
-            wanted = tuple(m for m in ((wanted,) if isinstance(wanted, str) else wanted) if m not in used)
-            if wanted and size % math.prod(mesh.shape[m] for m in wanted):
-                warnings.warn(
-                    f"{path_name(path)}: {name}={size} is not divisible over {wanted}, so it is replicated",
-                    stacklevel=3,
-                )
-                wanted = ()
-            used.update(wanted)
-            parts.append(wanted[0] if len(wanted) == 1 else wanted or None)
-        return NamedSharding(mesh, PartitionSpec(*parts))
-
-    return tree_map_with_path(leaf, _as_spec(model_or_spec), is_leaf=is_param)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -410,5 +379,5 @@ class Summary:
 
 def summary(model: Model) -> Summary:
     """A table of the model's parameters: path, axes with sizes, how many. Nothing is allocated."""
-    rows = tuple((path, _axes(p)[1:-1], p.size, p.trained) for path, p in flatten(_as_spec(model)).items())
+    rows = tuple((path, _axes(p)[1:-1], p.size, p.trained) for path, p in flatten(as_spec(model)).items())
     return Summary(repr(model), rows)

@@ -1,7 +1,8 @@
 """Goes on from a prompt with a published model: python -m jann.generate FOLDER "Once upon a time"
 
-FOLDER holds config.json, safetensors and tokenizer.json, as published; the text streams as it is made. With --chat, the
-prompt is what is said first to a chat model; at a terminal the conversation goes on until an empty line.
+FOLDER holds config.json, safetensors and tokenizer.json, as published, or is the name of a repository on the Hugging
+Face Hub (extra `jann[hub]`). The text streams as it is made. With --chat, the prompt is what is said first to a chat
+model; at a terminal the conversation goes on until an empty line.
 """
 
 import sys
@@ -13,7 +14,7 @@ import tyro
 
 from jann.data import load_tokenizer
 from jann.generation import generate, stream
-from jann.pretrained import begin_tokens, chat_prompt, from_pretrained, stop_tokens
+from jann.pretrained import begin_tokens, chat_prompt, from_pretrained, local_folder, stop_tokens
 
 
 def main(
@@ -30,7 +31,7 @@ def main(
     """Prints the prompt and what the model makes of it.
 
     Args:
-        folder: A Hugging Face folder: config.json, safetensors, tokenizer.json.
+        folder: A Hugging Face folder (config.json, safetensors, tokenizer.json), or the name of a repository.
         prompt: The text to go on from; for an encoder-decoder, what it reads.
         new: The most tokens to make.
         temperature: 0 takes the likeliest token each time; 1 samples as the model says.
@@ -41,6 +42,7 @@ def main(
         seed: Of what is sampled.
     """
     try:
+        folder = local_folder(folder)
         tokenizer = load_tokenizer(folder)
         model, params = from_pretrained(folder)
     except (FileNotFoundError, ValueError) as error:

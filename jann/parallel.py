@@ -1,8 +1,15 @@
-"""Devices."""
+"""Devices, and which of them holds which part of a parameter."""
 
+import math
 import os
+import warnings
 
 import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import tree_map_with_path
+
+from jann.core import Model, Spec, as_spec, check, in_form_of, is_param
+from jann.trees import Node, Tree, flatten, path_name
 
 
 def cpu_devices(n: int | None = None) -> None:
@@ -14,3 +21,52 @@ def cpu_devices(n: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", n or os.cpu_count())
     except RuntimeError:
         raise RuntimeError("jann.cpu_devices() comes before JAX is first used: move it to the top") from None
+
+
+def shardings(
+    model_or_spec: Model | Spec, mesh: Mesh, rules: dict[str, str | tuple[str, ...]], params: Tree | None = None
+) -> Tree:
+    """A NamedSharding for each parameter: `rules` maps logical axes to mesh axes, `{"embed": "data"}`.
+
+    An axis that its mesh axes do not divide is replicated, with a warning that names it.
+
+    params:  answer in their form: equal blocks stacked or listed, running statistics present or not, and low-rank
+             kernels, whose factors are split along the axes that they share with the kernel
+
+    Raises ValueError for a rule that names no axis of the mesh, ShapeError if `params` do not fit the model.
+    """
+    for name, wanted in rules.items():
+        if unknown := set((wanted,) if isinstance(wanted, str) else wanted) - set(mesh.shape):
+            there = ", ".join(mesh.shape)
+            raise ValueError(f"rule {name!r}: the mesh has no axis {', '.join(unknown)}; it has {there}")
+    spec = as_spec(model_or_spec) if params is None else _of_each_array(model_or_spec, params)
+
+    def leaf(path, param):
+        used: set[str] = set()
+        parts = []
+        for name, size in param.axes.items():
+            wanted = rules.get(name, ())
+            wanted = tuple(m for m in ((wanted,) if isinstance(wanted, str) else wanted) if m not in used)
+            if wanted and size % math.prod(mesh.shape[m] for m in wanted):
+                warnings.warn(
+                    f"{path_name(path)}: {name}={size} is not divisible over {wanted}, so it is replicated",
+                    stacklevel=3,
+                )
+                wanted = ()
+            used.update(wanted)
+            parts.append(wanted[0] if len(wanted) == 1 else wanted or None)
+        return NamedSharding(mesh, PartitionSpec(*parts))
+
+    return tree_map_with_path(leaf, spec, is_leaf=is_param)
+
+
+def _of_each_array(model_or_spec: Model | Spec, params: Tree) -> Spec:
+    """A Param for each array that params hold, also for those that a low-rank kernel is made of."""
+    check(model_or_spec, params)
+    declared = flatten(in_form_of(as_spec(model_or_spec), params))
+
+    def leaf(path, value):
+        param = declared[path_name(path)]
+        return value.declared(param) if isinstance(value, Node) else param
+
+    return tree_map_with_path(leaf, params, is_leaf=lambda value: isinstance(value, Node))

@@ -13,6 +13,7 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
 from jann.core import Model, check, function_name, is_param, split
+from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, combine, flatten, path_name, unflatten
 
 MODEL, WEIGHTS = "model.json", "model.safetensors"
@@ -45,8 +46,6 @@ def load(folder: str | Path) -> tuple[Model, Tree]:
     Raises FileNotFoundError if there is no model, ValueError naming a truncated file, ShapeError if the parameters do
     not fit the described model.
     """
-    from safetensors import SafetensorError, safe_open
-
     folder = Path(folder)
     if not (folder / MODEL).exists():
         raise FileNotFoundError(f"{folder} holds no {MODEL}: give a folder written by jann.save or jann.fit(model=...)")
@@ -57,9 +56,9 @@ def load(folder: str | Path) -> tuple[Model, Tree]:
     model = from_json(description)
     if (folder / WEIGHTS).exists():
         try:
-            with safe_open(folder / WEIGHTS, framework="numpy") as file:
-                arrays = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}
-        except SafetensorError as error:
+            with TensorFile(folder / WEIGHTS) as file:
+                arrays = {name: jax.device_put(file.read(name)) for name in file.keys()}
+        except TensorFileError as error:
             raise ValueError(
                 f"{folder / WEIGHTS} is damaged or truncated ({error}): copy or save it again"
             ) from None

@@ -27,6 +27,10 @@ class Node:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: part for name, part in fields.items() if part is not None}
 
+    def declared(self, param: Any) -> "Node":
+        """The `jann.Param` of the array that it stands for -> the same node with a Param in the place of each part."""
+        raise NotImplementedError(f"{type(self).__name__} must define declared(param)")
+
 
 def path_name(path: tuple) -> str:
     """JAX key path -> "blocks/0/weight"."""

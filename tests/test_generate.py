@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import sys
+import types
+from fnmatch import fnmatch
 
 import pytest
 
 from jann import generate
-from jann.data import load_tokenizer
-from jann.pretrained import begin_tokens, stop_tokens
+from jann.data import load_tokenizer, train_bpe
+from jann.models import Llama
+from jann.pretrained import begin_tokens, save_pretrained, stop_tokens
 
 
 def test_a_trained_llama_tells_a_story(goldens, capsys):
@@ -41,3 +45,32 @@ def test_a_chat_is_put_as_its_template_says(goldens, capsys, tmp_path):
     generate.main(str(folder), prompt, new=24, chat=True)
     answer = capsys.readouterr().out.rstrip("\n")
     assert len(answer) > 20 and plain == f"{prompt}, there was {answer}"
+
+
+def test_the_name_of_a_repository_is_fetched_once_and_serves_as_its_folder(tmp_path, drawn, monkeypatch, capsys):
+    tokenizer = train_bpe(["once upon a time"], 270)
+    model = Llama(vocab=tokenizer.get_vocab_size(), embed=8, layers=1, heads=2, hidden=12)
+    save_pretrained(tmp_path, model, drawn(model))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append(name)
+        if not all(any(fnmatch(file.name, pattern) for pattern in allow_patterns) for file in tmp_path.iterdir()):
+            raise OSError("some files are left out")
+        return str(tmp_path)
+
+    hub = types.ModuleType("huggingface_hub")
+    hub.snapshot_download = snapshot_download
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    generate.main("someone/tiny-llama", "once upon", new=4)
+    fetched = capsys.readouterr().out
+    assert asked == ["someone/tiny-llama"] and fetched.startswith("once upon")
+    generate.main(str(tmp_path), "once upon", new=4)
+    assert capsys.readouterr().out == fetched and len(asked) == 1
+
+
+def test_a_name_that_cannot_be_fetched_says_how_to_get_the_folder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(SystemExit, match=r"someone/tiny is no folder here.*pip install 'jann\[hub\]'"):
+        generate.main("someone/tiny", "hello")

@@ -11,6 +11,7 @@ from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, Param, Spec, in_form_of, init
 from jann.layers import LowRank, linear_spec, zeros
+from jann.layers.low_rank import kernel_axes
 from jann.trees import Node, Tree, flatten, partition, path_name, unflatten
 
 uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # within 1 / sqrt(inputs), as PEFT draws
@@ -72,9 +73,7 @@ def is_kernel(param: Param) -> bool:
 
 def factors_spec(param: Param, rank: int) -> Spec:
     """A kernel [*lead, *inputs, *outputs] -> what its correction is made of: down[*lead, *inputs, rank] and up."""
-    axes = list(param.axes.items())
-    lead, axes = dict(axes[: len(param.stacked)]), axes[len(param.stacked) :]
-    inputs, outputs = dict(axes[: len(param.into)]), dict(axes[len(param.into) :])
+    lead, inputs, outputs = kernel_axes(param)
     spec = {
         "down": linear_spec(inputs, {"rank": rank}, bias=False, init=uniform)["weight"],
         "up": linear_spec({"rank": rank}, outputs, bias=False, init=zeros)["weight"],

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jann.core import Param
 from jann.trees import Node
 
 
@@ -54,6 +55,14 @@ class LowRank(Node):
     def rank(self) -> int:
         return self.down.shape[-1]
 
+    def declared(self, param: Param) -> LowRank:
+        """The kernel's Param -> a Param for each part."""
+        lead, inputs, outputs = kernel_axes(param)
+        rank = {"rank": self.rank}
+        down = Param({**lead, **inputs, **rank}, into=tuple(inputs), stacked=param.stacked)
+        up = Param({**lead, **rank, **outputs}, into=("rank",), stacked=param.stacked)
+        return LowRank(param, down, up, Param(lead, stacked=param.stacked))
+
     def merged(self) -> jax.Array:
         """The one array that gives the same products, in the base's dtype."""
         lead = self.scale.ndim
@@ -71,3 +80,9 @@ class LowRank(Node):
         raise AttributeError(
             f"a low-rank kernel has no {name!r}: only `linear` multiplies one; jann.adapt.merge(params) makes arrays"
         )
+
+
+def kernel_axes(param: Param) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """A kernel's axes [*lead, *inputs, *outputs], taken apart; `lead` are those of stacked blocks."""
+    axes, lead, inputs = list(param.axes.items()), len(param.stacked), len(param.into)
+    return dict(axes[:lead]), dict(axes[lead : lead + inputs]), dict(axes[lead + inputs :])

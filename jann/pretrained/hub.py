@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, check, shardings
+from jann.core import Model, check
+from jann.parallel import shardings
 from jann.pretrained.tables import load, unload
-from jann.pretrained.tensor_file import TensorFile, TensorFileError
+from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -50,7 +51,7 @@ def from_pretrained(
     Raises FileNotFoundError naming a missing file and where it comes from, PretrainedError naming an architecture or
     option that jann does not know or a damaged file, WeightsError listing tensors that are missing or unexpected.
     """
-    folder = _local(folder)
+    folder = local_folder(folder)
     config = read_config(folder)
     family = family_of(config)
     model = family.from_config(config)
@@ -121,20 +122,24 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"jann.pretrained.{name}")
 
 
-def _local(folder: str | Path) -> Path:
-    if Path(folder).is_dir():
-        return Path(folder)
+def local_folder(name: str | Path) -> Path:
+    """The folder of that name, or else the one into which the repository of that name is fetched (extra `jann[hub]`).
+
+    Raises FileNotFoundError, which says how to get the folder.
+    """
+    if Path(name).is_dir():
+        return Path(name)
     advice = f"download its {CONFIG}, tokenizer.json and *.safetensors into a folder and give that"
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError:
         raise FileNotFoundError(
-            f"{folder} is no folder here. To fetch a repository of that name: pip install 'jann[hub]'; or {advice}"
+            f"{name} is no folder here. To fetch a repository of that name: pip install 'jann[hub]'; or {advice}"
         ) from None
     try:
-        return Path(snapshot_download(str(folder), allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
+        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"]))
     except Exception as error:  # huggingface_hub raises its own and those of its HTTP library
-        raise FileNotFoundError(f"{folder} is no folder here and cannot be fetched ({error}): {advice}") from error
+        raise FileNotFoundError(f"{name} is no folder here and cannot be fetched ({error}): {advice}") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from einops import EinopsError
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, Param, block_names, in_form_of, is_param
+from jann.tensor_file import aligned
 from jann.trees import Tree, flatten, path_name, unflatten
 
 Axes = tuple[int, ...] | str | None
@@ -114,7 +115,7 @@ def load(
                 whole = part
                 break
             if whole is None:
-                whole = np.empty((math.prod(param.shape[:depth]), *part.shape), part.dtype)
+                whole = aligned((math.prod(param.shape[:depth]), *part.shape), part.dtype)
             whole[i] = part
         return place(whole.reshape(param.shape), path_name(path))
 

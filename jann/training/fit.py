@@ -44,7 +44,8 @@ def fit(
     """Takes n steps from `train_state`: -> (train_state, history), one entry of the history every `every` steps.
 
     A loop over `chunks` with the usual body: progress, logs, evaluation, checkpoints, early stopping. Ctrl-C ends it
-    after the present chunk and keeps what there is; a second one interrupts at once.
+    after the present chunk and keeps what there is; a second one interrupts at once. A step that is compiled again
+    (batches of another shape) is named in a warning.
 
     step:        from `make_step`, or any function (train_state, batch) -> (train_state, metrics) with a "loss"
     batches:     from `jann.data`, or a traceable function of the step's number

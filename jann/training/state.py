@@ -14,6 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, split
+from jann.training.recompiled import Recompiled
 from jann.trees import Tree, combine, flatten
 
 Batch = Any
@@ -232,12 +233,14 @@ def chunks(
            convolutions on CPU, which XLA makes up to twenty times slower inside a loop.
 
     The train state given is left alone; a yielded one gives its memory to the next chunk, so keep values from it, or a
-    copy, not itself. With `scan`, if `every` does not divide n, the shorter last chunk compiles once more.
+    copy, not itself. With `scan`, if `every` does not divide n, the shorter last chunk compiles once more. Where the
+    step is compiled again because its arguments have changed, a warning names them.
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
     step = step if isinstance(step, Partial) else Partial(step)
     train_state = jax.tree.map(jnp.copy, train_state)  # the caller's buffers are not ours to give away
+    recompiled = Recompiled(_scanned, _stepped)
     while n > 0:
         size = min(every, n)
         source = batches
@@ -247,7 +250,12 @@ def chunks(
             source = Partial(batches)
         if scan is None:
             scan = not _convolves_on_cpu(step, source, train_state, size)
-        train_state, metrics = (_scanned if scan else _looped)(step, source, train_state, size)
+        if scan:
+            after, metrics = _scanned(step, source, train_state, size)
+            recompiled(source, train_state, after, size)
+        else:
+            after, metrics = _looped(step, source, train_state, size, recompiled)
+        train_state = after
         yield train_state, metrics
         n -= size
 
@@ -259,11 +267,14 @@ def _scanned(step, batches, train_state, n):
     return jax.lax.scan(lambda state, row: _over_members(step, state, take(row)), train_state, rows)
 
 
-def _looped(step, batches, train_state, n):
+def _looped(step, batches, train_state, n, recompiled):
     rows = jax.device_get(_rows(batches, train_state.step.ravel()[0], n))
     history = []
     for i in range(n):
-        train_state, metrics = _stepped(step, batches, train_state, jax.tree.map(itemgetter(i), rows))
+        row = jax.tree.map(itemgetter(i), rows)
+        after, metrics = _stepped(step, batches, train_state, row)
+        recompiled(batches, train_state, after, 1)
+        train_state = after
         history.append(metrics)
     return train_state, jax.tree.map(lambda *values: jnp.stack(values), *history)
 

@@ -112,6 +112,16 @@ def test_sentiment_from_two_starts(tmp_path):
     assert (tmp_path / "results.json").read_text() == before and (tmp_path / "accuracy.png").exists()
 
 
+def test_the_tokenizer_of_sentiment_is_trained_once(tmp_path, monkeypatch):
+    corpus = sentiment.made_up_reviews()
+    _, encoder, *arrays = sentiment.small(tmp_path, corpus, 300, 16, ["more text"])
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"] and encoder.vocab == 300
+    monkeypatch.setattr(sentiment, "train_bpe", None)
+    _, encoder_again, *again = sentiment.small(tmp_path, corpus, 300, 16, ["more text"])
+    assert encoder_again == encoder
+    jax.tree.map(np.testing.assert_array_equal, again, arrays)
+
+
 def test_made_up_reviews_are_the_same_each_time():
     corpus = sentiment.made_up_reviews()
     assert corpus.train == sentiment.made_up_reviews().train

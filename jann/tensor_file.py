@@ -6,19 +6,24 @@ need twice its size to be loaded. This reads the bytes of one tensor after anoth
 """
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
 DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "C64": np.complex64, "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
     "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz, "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
 HEADER = 100_000_000  # bytes at most, as the library allows
+ALIGNMENT = 64  # bytes, of XLA's buffers
 
 
 class TensorFileError(ValueError):
@@ -64,7 +69,7 @@ class TensorFile:
         """The tensor of that name; KeyError without it."""
         entry = self.entries[name]
         self.file.seek(self.begin + entry["data_offsets"][0])
-        array = np.empty(entry["shape"], DTYPES[entry["dtype"]])
+        array = aligned(entry["shape"], DTYPES[entry["dtype"]])
         view, done = array.reshape(-1).view(np.uint8).data if array.size else b"", 0
         while done < len(view):
             got = self.file.readinto(view[done:])
@@ -78,3 +83,11 @@ class TensorFile:
 
     def __exit__(self, *_):
         self.file.close()
+
+
+def aligned(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array to be filled that `jax.device_put` then takes as it is: on a CPU, JAX copies what begins elsewhere."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    return room[begin : begin + size].view(dtype).reshape(shape)

@@ -1,0 +1,99 @@
+"""Which device holds which part of a parameter, on eight CPU devices in a process of their own."""
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import pytest
+
+import jann
+from jann.layers import linear_spec
+
+START = """
+    import warnings
+    import jax, numpy as np
+    jax.config.update("jax_num_cpu_devices", 8)
+    import jann
+    from jann.layers import linear_spec
+    from jax.sharding import AxisType, PartitionSpec as P
+
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+"""
+
+
+def printed(program):
+    program = textwrap.dedent(START) + textwrap.dedent(program)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_rule_for_an_axis_that_the_mesh_lacks_is_an_error():
+    mesh = jax.make_mesh((1,), ("data",))
+    with pytest.raises(ValueError, match="rule 'embed': the mesh has no axis model; it has data"):
+        jann.shardings({"w": linear_spec(8, 16)}, mesh, {"embed": ("data", "model")})
+
+
+def test_shardings_follow_the_rules_and_fall_back_with_a_warning():
+    first, second, third, fourth = printed("""
+        spec = {"a": linear_spec(8, 6), "b": linear_spec(6, 8)}
+        rules = {"inputs": "data", "outputs": "model"}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            out = jann.shardings(spec, mesh, rules)
+        print(out["a"]["weight"].spec == P("data", "model"), out["a"]["bias"].spec == P("model"))
+        print(out["b"]["weight"].spec == P(None, "model"), [str(w.message) for w in caught])
+        both = jann.shardings({"w": linear_spec(8, 16)}, mesh, {"outputs": ("data", "model"), "inputs": "data"})
+        print(both["w"]["weight"].spec == P("data", "model"), both["w"]["bias"].spec == P(("data", "model")))
+        placed = jax.device_put(jann.init(spec, jax.random.key(0)), out)
+        print({s.data.shape for s in placed["a"]["weight"].addressable_shards})
+    """)
+    assert first == "True True"
+    assert second == "True [\"b/weight: inputs=6 is not divisible over ('data',), so it is replicated\"]"
+    assert third == "True True"  # a mesh axis splits one axis of a parameter only
+    assert fourth == "{(2, 3)}"
+
+
+def test_low_rank_factors_are_split_as_the_kernel_is():
+    stacked, listed, parts, difference = printed("""
+        model = jann.models.GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12)
+        random = np.random.default_rng(0)
+        params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(model.init, jax.random.key(0)))
+        params = jann.adapt.low_rank(model, params, rank=3, targets="qkv|mlp_out", key=jax.random.key(1))
+        params = jax.tree.map(lambda leaf: np.float32(random.normal(size=leaf.shape)), params)
+        rules = {"embed": "data", "heads": "model", "hidden": "model"}
+
+        where = jann.shardings(model, mesh, rules, params)
+        qkv, out = where["blocks"]["qkv"]["weight"], where["blocks"]["mlp_out"]["weight"]
+        print([*qkv.parts(), qkv.base.spec == P(None, "data", None, "model", None),
+               qkv.down.spec == P(None, "data", None), qkv.up.spec == P(None, None, None, "model", None),
+               qkv.scale.spec == P(None),
+               out.down.spec == P(None, "model", None), out.up.spec == P(None, None, "data")])
+
+        form = jann.core.listed(model, params)
+        qkv = jann.shardings(model, mesh, rules, form)["blocks"][1]["qkv"]["weight"]
+        print([qkv.base.spec == P("data", None, "model", None), qkv.down.spec == P("data", None),
+               qkv.up.spec == P(None, None, "model", None), qkv.scale.spec == P()])
+
+        placed = jax.device_put(params, where)
+        qkv = placed["blocks"]["qkv"]["weight"]
+        print([part.addressable_shards[0].data.shape for part in (qkv.base, qkv.down, qkv.up)])
+        tokens = np.arange(6)[None]
+        model = jax.jit(model)
+        print(abs(model(placed, tokens) - model(params, tokens)).max())
+    """)
+    assert stacked == str(["base", "down", "up", "scale"] + [True] * 6)
+    assert listed == str([True] * 4)
+    assert parts == "[(2, 2, 3, 1, 4), (2, 2, 3), (2, 3, 3, 1, 4)]"
+    assert float(difference) < 1e-4
+
+
+def test_shardings_answer_in_the_form_of_the_parameters(key):
+    model = jann.models.chain(jann.models.Linear(4, 4), jann.models.BatchNorm(4))
+    mesh, params = jax.make_mesh((1,), ("data",)), model.init(key)
+    trained, _ = jann.split(model, params)
+    for form in (params, trained):
+        assert jann.flatten(jann.shardings(model, mesh, {}, form)).keys() == jann.flatten(form).keys()
+    with pytest.raises(jann.ShapeError, match="unexpected"):
+        jann.shardings(model, mesh, {}, [{**params[0], "gain": params[0]["bias"]}, params[1]])
