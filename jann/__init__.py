@@ -15,7 +15,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 
 import importlib
 
-from jann import layers, losses, models
+from jann import layers, losses, models, process
 from jann.core import Model, Param, ShapeError, check, count, decay_mask, fold, init, split, stack, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.parallel import cpu_devices, shardings
@@ -51,6 +51,9 @@ from jann.training import (
     update_average,
 )
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
+
+process.keep_memory()
+process.keep_programs()
 
 # Imported when first used: they bring pictures and files with them.
 ROOMS = ("adapt", "analysis", "data", "diffusion", "generation", "plots", "pretrained")

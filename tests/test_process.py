@@ -1,0 +1,46 @@
+"""What importing jann sets for the process: asked of fresh ones."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+import jann, jax, jax.numpy as jnp
+
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+large = jax.jit(lambda x: jax.lax.scan(lambda sum, y: (sum + y, sum * y), x, jnp.outer(x, x))[1].max())
+x = jnp.ones(1 << 12)
+counts = []
+for _ in range(6):
+    before = faults()
+    large(x).block_until_ready()
+    counts.append(faults() - before)
+print(min(counts[2:]))
+"""
+FOLDER = "import jann, jax; print(jax.config.jax_compilation_cache_dir)"
+
+
+def said(program, **environment):
+    environment = {"JAX_PLATFORMS": "cpu", **os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a property of GNU's C library")
+def test_memory_of_a_program_is_kept_for_its_next_run():
+    pages = (1 << 26) // 4096
+    assert int(said(FAULTS)) < pages / 10
+    assert int(said(FAULTS, JANN_KEEP_MEMORY="0")) > pages / 2
+
+
+def test_programs_are_kept_in_a_folder_unless_one_is_named(tmp_path):
+    cleared = {"JAX_COMPILATION_CACHE_DIR": ""}
+    folder = said(FOLDER, XDG_CACHE_HOME=str(tmp_path), **cleared)
+    if sys.platform.startswith("linux"):
+        assert folder.startswith(str(tmp_path / "jann" / "compiled")) and os.path.isdir(folder)
+    assert said(FOLDER, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
+    (tmp_path / "file").write_text("")
+    assert said(FOLDER, XDG_CACHE_HOME=str(tmp_path / "file"), **cleared) == "", "a folder that cannot be made"
