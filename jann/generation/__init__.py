@@ -6,13 +6,14 @@ an encoder-decoder has `begin(params, inputs, lengths, places) -> (first tokens,
 
 from jann.generation.beams import beam_search
 from jann.generation.choice import no_repeated_ngrams, repetition_penalised, warped
-from jann.generation.decoding import Generated, generate, stream
+from jann.generation.decoding import Generated, for_decoding, generate, stream
 from jann.generation.sampling import sample
 from jann.generation.speculation import speculate
 
 __all__ = [
     "Generated",
     "beam_search",
+    "for_decoding",
     "generate",
     "no_repeated_ngrams",
     "repetition_penalised",

@@ -46,9 +46,11 @@ from jann.layers.norms import (
 from jann.layers.positions import sinusoidal
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.rotary import rotary_frequencies, rotated
+from jann.layers.turned import Turned
 
 __all__ = [
     "LowRank",
+    "Turned",
     "attention",
     "attention_spec",
     "average_pool",

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jann.core import Param, ShapeError, Spec
 from jann.layers.dtypes import along, floats, wide_dtype
 from jann.layers.initializers import lecun_normal, small_normal
 from jann.layers.low_rank import LowRank
+from jann.layers.turned import Turned
 from jann.trees import Tree
 
 Axes = int | dict[str, int]
@@ -40,7 +42,7 @@ def _of_matrix(init: Callable, axes: int) -> Callable:
 def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
     """x[..., *inputs] -> x W + b, [..., *outputs]; the last `axes` axes of x are summed over
 
-    The weight may be a `LowRank` kernel: then x W + scale (x down) up + b.
+    The weight may be a `LowRank` kernel: then x W + scale (x down) up + b; or a `Turned` one.
     """
     weight = p["weight"]
     x = floats(x, "linear")
@@ -60,7 +62,11 @@ def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
 
 def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
     lead, outputs = x.shape[: x.ndim - axes], weight.shape[axes:]
-    inputs, weight = math.prod(weight.shape[:axes]), weight.astype(x.dtype)
+    inputs = math.prod(weight.shape[:axes])
+    if isinstance(weight, Turned):
+        y = lax.dot_general(x.reshape(-1, inputs), weight.matrix.astype(x.dtype), (((1,), (1,)), ((), ())))
+        return y.reshape(*lead, *outputs)
+    weight = weight.astype(x.dtype)
     if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
         # One row: XLA reads the weight with one core. In parts, as a batch of products, all cores do.
         parts = x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)

@@ -28,7 +28,7 @@ def jann(start: Arrays) -> Advance:
 
     prompt, model = start.pop("prompt").tolist(), gpt.jann_model()
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
-    params = jann.core.listed(model, params)
+    params = jann.generation.for_decoding(model, params)
 
     def advance(portions):
         for _ in range(portions):
