@@ -13,7 +13,7 @@ import jax
 import tyro
 
 from jann.data import load_tokenizer
-from jann.generation import generate, stream
+from jann.generation import for_decoding, generate, stream
 from jann.pretrained import begin_tokens, chat_prompt, from_pretrained, local_folder, stop_tokens
 
 
@@ -45,6 +45,7 @@ def main(
         folder = local_folder(folder)
         tokenizer = load_tokenizer(folder)
         model, params = from_pretrained(folder)
+        params = for_decoding(model, params)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     options = {"stop": stop_tokens(folder), "repetition_penalty": repetition_penalty}
