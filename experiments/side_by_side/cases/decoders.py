@@ -39,6 +39,15 @@ def start(sizes: Sizes) -> Arrays:
     return {path: np.asarray(leaf) for path, leaf in jann.flatten(jann_model(sizes).init(jax.random.key(0))).items()}
 
 
+def multiplications(sizes: Sizes, batch: int) -> int:
+    """Multiply-and-adds of a forward pass in its products; attention only of what is seen, as if none were wasted."""
+    vocab, time, embed, layers, _ = sizes
+    tokens, inner = batch * time, 4 * embed
+    linear = tokens * embed * (3 * embed + embed + 2 * inner)
+    attention = batch * time * (time + 1) * embed
+    return layers * (linear + attention) + tokens * embed * vocab
+
+
 def jann(sizes: Sizes, weights: Arrays) -> Built:
     import jax.numpy as jnp
 

@@ -17,7 +17,7 @@ CHECKED = 64
 def jann_model():
     from jann.models import UNet
 
-    return UNet(inputs=1, outputs=1, widths=WIDTHS, depth=1, attention=(1,), groups=GROUPS)
+    return UNet(inputs=1, outputs=1, widths=WIDTHS, depth=1, attention=(len(WIDTHS) - 1,), groups=GROUPS)
 
 
 def start() -> Arrays:

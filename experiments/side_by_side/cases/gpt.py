@@ -28,15 +28,6 @@ def start() -> Arrays:
     return {"tokens": tokens, **decoders.start(SIZES)}
 
 
-def multiplications() -> int:
-    """Multiply-and-adds of a forward pass in its products; attention only of what is seen, as if none were wasted."""
-    vocab, time, embed, layers, _ = SIZES
-    tokens, inner = BATCH * time, 4 * embed
-    linear = tokens * embed * (3 * embed + embed + 2 * inner)
-    attention = BATCH * time * (time + 1) * embed
-    return layers * (linear + attention) + tokens * embed * vocab
-
-
 def repeated(step: Callable) -> Advance:
     """`step() -> loss`, PORTION times a portion."""
 
@@ -150,7 +141,8 @@ def torch_compile(start: Arrays) -> Advance:
 
 def products(start: Arrays) -> Advance:
     """The limit: nothing but products of the size of a block's widest, as many as a step's multiplications ask for."""
-    return limits.products(PORTION * 3 * multiplications(), (BATCH * SIZES.time, SIZES.embed, 4 * SIZES.embed))
+    widest = BATCH * SIZES.time, SIZES.embed, 4 * SIZES.embed
+    return limits.products(PORTION * 3 * decoders.multiplications(SIZES, BATCH), widest)
 
 
 CASE = Case(
