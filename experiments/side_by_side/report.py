@@ -86,7 +86,7 @@ def markdown(found: dict, machine: dict, rounds: int) -> str:
     for row in found["rows"]:
         cells = [row["rival"], shown(row["median"]), f"{shown(row['low'])} – {shown(row['high'])}"]
         cells += [ratio(row["reference_faster"])]
-        cells += [f"{row['of_limits'][limit]['median']:.2f}" for limit in found["limits"]]
+        cells += [f"{row['of_limits'][limit]['median']:.3g}" for limit in found["limits"]]
         cells += [shown(row["with_compilation"])] * compiles
         cells += ["" if row["megabytes"] is None else shown(row["megabytes"])] * memory
         lines.append("| " + " | ".join(cells) + " |")
