@@ -113,7 +113,7 @@ def torch(network: Any, start: Arrays, portion: int, compiled: bool = False, cha
     weights = {}
     for path, leaf in start.items():
         *layer, part = path.split("/")
-        leaf = np.ascontiguousarray({4: leaf.transpose(3, 2, 0, 1), 2: leaf.T}[leaf.ndim] if leaf.ndim > 1 else leaf)
+        leaf = np.ascontiguousarray(leaf.transpose({4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[leaf.ndim]))
         weights[".".join([*layer, TORCH.get(part, part)])] = torch.from_numpy(leaf)
     missing, unexpected = network.load_state_dict(weights, strict=False)
     assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing), (missing, unexpected)
