@@ -78,7 +78,8 @@ def markdown(found: dict, machine: dict, rounds: int) -> str:
     unit, reference = found["unit"], found["reference"]
     compiles = any(shown(row["with_compilation"]) != shown(row["median"]) for row in found["rows"])
     memory = unit != "MB" and any(row["megabytes"] is not None for row in found["rows"])
-    head = ["", unit, "fastest – slowest round" if found["less_is_better"] else "slowest – fastest round"]
+    extremes = "fastest – slowest round" if found["less_is_better"] else "slowest – fastest round"
+    head = ["", unit, "least – most" if unit == "MB" else extremes]
     head += [f"times as much as {reference}" if unit == "MB" else f"{reference} is so many times as fast"]
     head += [f"part of the limit, {limit}" for limit in found["limits"]]
     head += ["with compilation"] * compiles + ["peak memory, MB"] * memory
