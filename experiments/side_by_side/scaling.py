@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from experiments.side_by_side.cases import decoders, small_mlp
 from experiments.side_by_side.cases.decoders import Sizes
@@ -130,6 +131,8 @@ def picture(rows: list[dict[str, Any]]) -> Figure:
         axes.loglog(values, multiplications * seconds[-1] / multiplications[-1], color=FAINT, linestyle="--")
         axes.loglog(values, seconds, color=COLORS[0], marker="o", markersize=4)
         axes.set_xticks(values, [str(value) for value in values])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.minorticks_off()
         slopes = f"slope {row['slope']:.2f}, multiplications {row['multiplications_slope']:.2f}"
         axes.set(xlabel=row["axis"], ylabel="seconds")
