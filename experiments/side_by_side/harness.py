@@ -23,18 +23,38 @@ Advance = Callable[[int], Any]  # does so many portions of work; returns their l
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What an Advance returns instead of losses alone, where the work itself knows how much memory or time it took.
+
+    megabytes: the most memory at once; seconds: of all portions, in place of the time of the whole call
+    """
+
+    losses: Any
+    megabytes: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Bar:
-    """What we want: `ours` is at least `times` as fast as `theirs`, or takes at most `seconds` longer."""
+    """What we want of `ours`: one of these.
+
+    times:    it is at least so many times as fast as `theirs`
+    seconds:  it takes at most so long, or so much longer than `theirs`
+    memory:   it takes at most so many times the memory of `theirs`
+    """
 
     ours: str
-    theirs: str
+    theirs: str | None = None
     times: float | None = None
     seconds: float | None = None
+    memory: float | None = None
 
     def __str__(self):
         if self.times is not None:
             return f"{self.ours} at least {self.times:.3g} × as fast as {self.theirs}"
-        return f"{self.ours} at most {self.seconds:g} s longer than {self.theirs}"
+        if self.memory is not None:
+            return f"{self.ours} at most {self.memory:.3g} × the memory of {self.theirs}"
+        return f"{self.ours} at most {self.seconds:g} s" + (f" longer than {self.theirs}" if self.theirs else "")
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,7 @@ class Case:
     """Work, and the rivals who do it.
 
     work:      what is done, in words
-    unit:      of the figures: "steps/s" (more is better) or "s" (seconds a portion, less is better)
+    unit:      of the figures: "steps/s" (more is better), "s" (seconds a portion, less is better) or "MB" (of memory)
     portion:   units of work in the smallest turn
     start:     () -> the arrays that all begin from: weights, data, order of the batches
     rivals:    {name: rival(start) -> advance}; a rival imports its own library. One whose losses are [] does not do
@@ -50,6 +70,7 @@ class Case:
     reference: the rival whose speed is compared with each of the others
     checked:   how many of the first losses must agree
     compiles:  compilation is the work, and so counts
+    files:     files(folder) writes what is too large for arrays that all load; start["folder"] names it to the rivals
     """
 
     name: str
@@ -62,14 +83,25 @@ class Case:
     bars: tuple[Bar, ...] = ()
     checked: int = 1
     compiles: bool = False
+    files: Callable[[Path], None] | None = None
+
+    @property
+    def less_is_better(self) -> bool:
+        return self.unit in ("s", "MB")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One rival's figures, a number a round, in the case's unit; `whole` counts compilation too."""
+    """One rival's figures, a number a round, in the case's unit.
+
+    whole:      the same with compilation; megabytes: memory, of rivals that measure it
+    limit:      the rival does not do the work, it is what the machine allows
+    """
 
     figures: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
+    limit: bool = False
 
 
 def time_rivals(
@@ -82,6 +114,8 @@ def time_rivals(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         np.savez(folder / "start.npz", **case.start())
+        if case.files is not None:
+            case.files(folder)
         workers, losses, portions = {}, {}, {}
         for name in names:
             worker = stack.enter_context(Worker(case.name, name, folder / "start.npz"))
@@ -92,13 +126,20 @@ def time_rivals(
             workers[name], losses[name] = worker, np.array(ready["losses"])
             check_same(losses)
             portions[name] = max(1, round(seconds / worker.turn(1)["seconds"]))
-        timings = {name: Timing() for name in workers}
+        working = any(found.size for found in losses.values())
+        timings = {name: Timing(limit=working and not losses[name].size) for name in workers}
         for number in range(rounds):
             for name, worker in workers.items():
-                turn = worker.turn(portions[name])
+                turn, timing = worker.turn(portions[name]), timings[name]
+                if turn["megabytes"] is not None:
+                    timing.megabytes.append(turn["megabytes"])
+                if case.unit == "MB":
+                    timing.figures.append(turn["megabytes"])
+                    timing.whole.append(turn["megabytes"])
+                    continue
                 for found, took in (
-                    (timings[name].figures, turn["seconds"] - (0 if case.compiles else turn["compiling"])),
-                    (timings[name].whole, turn["seconds"]),
+                    (timing.figures, turn["seconds"] - (0 if case.compiles else turn["compiling"])),
+                    (timing.whole, turn["seconds"]),
                 ):
                     each = took / portions[name]
                     found.append(each if case.unit == "s" else case.portion / each)
@@ -116,9 +157,12 @@ def check_same(losses: dict[str, np.ndarray], tolerance: float = 1e-4) -> None:
 
 
 def speed_ratios(case: Case, ours: Timing, theirs: Timing) -> np.ndarray:
-    """How many times as fast as theirs ours is, in each round: both were timed within seconds of each other."""
+    """How many times as fast as theirs ours is, in each round: both were timed within seconds of each other.
+
+    Of memory: what part of theirs ours is, turned round, so that again more is better.
+    """
     ratios = np.array(ours.figures) / np.array(theirs.figures)
-    return 1 / ratios if case.unit == "s" else ratios
+    return 1 / ratios if case.less_is_better else ratios
 
 
 class Worker:
@@ -136,7 +180,7 @@ class Worker:
         return json.loads(line)
 
     def turn(self, portions: int) -> dict:
-        """{"seconds", "compiling"}: what the portions took, and how much of it was compilation"""
+        """{"seconds", "compiling", "megabytes"}: what the portions took, and how much of it was compilation"""
         print(portions, file=self.process.stdin, flush=True)
         return self.answer()
 

@@ -36,20 +36,25 @@ def machine() -> dict:
 
 
 def summary(case: Case, timings: dict[str, Timing]) -> dict:
-    """{"case", "unit", "rows", "bars"}: medians and extremes over rounds, and every round's figure."""
+    """{"case", "unit", "limits", "rows", "bars"}: medians and extremes over rounds, and every round's figure."""
     reference = case.reference if case.reference in timings else next(iter(timings))
+    limits = [name for name, timing in timings.items() if timing.limit]
     rows = [
         {
             "rival": name,
             **spread(timing.figures),
             "with_compilation": spread(timing.whole)["median"],
             "reference_faster": spread(speed_ratios(case, timings[reference], timing)),
+            "of_limits": {limit: spread(speed_ratios(case, timing, timings[limit])) for limit in limits},
+            "megabytes": spread(timing.megabytes)["high"] if timing.megabytes else None,
             "rounds": timing.figures,
         }
         for name, timing in timings.items()
     ]
-    bars = [judged(case, bar, timings) for bar in case.bars if bar.ours in timings and bar.theirs in timings]
-    return {"case": case.name, "work": case.work, "unit": case.unit, "reference": reference, "rows": rows, "bars": bars}
+    present = {None, *timings}
+    bars = [judged(case, bar, timings) for bar in case.bars if bar.ours in timings and bar.theirs in present]
+    found = {"case": case.name, "work": case.work, "unit": case.unit, "less_is_better": case.less_is_better}
+    return {**found, "reference": reference, "limits": limits, "rows": rows, "bars": bars}
 
 
 def spread(values) -> dict[str, float]:
@@ -57,11 +62,14 @@ def spread(values) -> dict[str, float]:
 
 
 def judged(case: Case, bar: Bar, timings: dict[str, Timing]) -> dict:
-    ours, theirs = timings[bar.ours], timings[bar.theirs]
+    ours, theirs = timings[bar.ours], timings.get(bar.theirs)
     if bar.times is not None:
         found = spread(speed_ratios(case, ours, theirs))
         return {"bar": str(bar), **found, "met": found["median"] >= bar.times}
-    found = spread(np.array(ours.figures) - np.array(theirs.figures))
+    if bar.memory is not None:
+        found = spread(np.array(ours.megabytes) / np.array(theirs.megabytes))
+        return {"bar": str(bar), **found, "met": found["median"] <= bar.memory}
+    found = spread(np.array(ours.figures) - (0 if theirs is None else np.array(theirs.figures)))
     return {"bar": str(bar), **found, "met": found["median"] <= bar.seconds}
 
 
@@ -69,12 +77,19 @@ def markdown(found: dict, machine: dict, rounds: int) -> str:
     """The tables, with the machine, the date and the command, ready to be kept."""
     unit, reference = found["unit"], found["reference"]
     compiles = any(shown(row["with_compilation"]) != shown(row["median"]) for row in found["rows"])
-    head = ["", unit, "slowest – fastest round" if unit != "s" else "fastest – slowest round"]
-    head += [f"{reference} is so many times as fast"] + ["with compilation"] * compiles
+    memory = unit != "MB" and any(row["megabytes"] is not None for row in found["rows"])
+    extremes = "fastest – slowest round" if found["less_is_better"] else "slowest – fastest round"
+    head = ["", unit, "least – most" if unit == "MB" else extremes]
+    head += [f"times as much as {reference}" if unit == "MB" else f"{reference} is so many times as fast"]
+    head += [f"part of the limit, {limit}" for limit in found["limits"]]
+    head += ["with compilation"] * compiles + ["peak memory, MB"] * memory
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for row in found["rows"]:
         cells = [row["rival"], shown(row["median"]), f"{shown(row['low'])} – {shown(row['high'])}"]
-        cells += [ratio(row["reference_faster"])] + [shown(row["with_compilation"])] * compiles
+        cells += [ratio(row["reference_faster"])]
+        cells += [f"{row['of_limits'][limit]['median']:.3g}" for limit in found["limits"]]
+        cells += [shown(row["with_compilation"])] * compiles
+        cells += ["" if row["megabytes"] is None else shown(row["megabytes"])] * memory
         lines.append("| " + " | ".join(cells) + " |")
     if found["bars"]:
         lines += ["", "| wanted | found | |", "|---|---:|---|"]
@@ -101,7 +116,7 @@ def ratio(found: dict) -> str:
 @house_style
 def picture(found: dict) -> Figure:
     """A bar a rival, fastest on top, with a line from its slowest to its fastest round; jann's own in colour."""
-    rows = sorted(found["rows"], key=lambda row: row["median"], reverse=found["unit"] == "s")
+    rows = sorted(found["rows"], key=lambda row: row["median"], reverse=found["less_is_better"])
     medians = np.array([row["median"] for row in rows])
     extremes = np.abs([[row["low"], row["high"]] for row in rows] - medians[:, None]).T
     figure, axes = chart(6.0, 0.8 + 0.3 * len(rows))
@@ -111,5 +126,5 @@ def picture(found: dict) -> Figure:
         color=[COLORS[0] if own else FAINT for own in ours], error_kw={"elinewidth": 1, "capsize": 2},
     )  # fmt: skip
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel=f"{found['unit']} ({'less' if found['unit'] == 's' else 'more'} is better)", title=found["case"])
+    axes.set(xlabel=f"{found['unit']} ({'less' if found['less_is_better'] else 'more'} is better)", title=found["case"])
     return figure

@@ -7,10 +7,12 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 from experiments.side_by_side.cases import CASES
+from experiments.side_by_side.harness import Measured
 
 
 def main(case_name: str, rival: str, file: str) -> None:
@@ -21,19 +23,31 @@ def main(case_name: str, rival: str, file: str) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     case = CASES[case_name]
+    start = dict(np.load(file))
+    if case.files is not None:
+        start["folder"] = Path(file).parent
     try:
-        advance = case.rivals[rival](dict(np.load(file)))
+        advance = case.rivals[rival](start)
     except ModuleNotFoundError as error:
         answer(missing=error.name)
         return
     compiling = compilation_spans() if "jax" in sys.modules else []
-    losses = np.asarray(advance(1), np.float64)[..., : case.checked]
+    losses = np.asarray(measured(advance(1)).losses, np.float64)[..., : case.checked]
     answer(losses=losses.tolist())
     for line in sys.stdin:
         compiling.clear()
         clock = time.perf_counter()
-        advance(int(line))
-        answer(seconds=time.perf_counter() - clock, compiling=covered(compiling))
+        found = measured(advance(int(line)))
+        took = time.perf_counter() - clock
+        if found.seconds is None:
+            answer(seconds=took, compiling=covered(compiling), megabytes=found.megabytes)
+        else:
+            answer(seconds=found.seconds, compiling=0, megabytes=found.megabytes)
+
+
+def measured(found) -> Measured:
+    """What an Advance returned, in the form that says the most."""
+    return found if isinstance(found, Measured) else Measured(found)
 
 
 def compilation_spans() -> list[tuple[float, float]]:

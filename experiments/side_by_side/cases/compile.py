@@ -6,7 +6,9 @@ written out, and it grows with depth.
 
 from functools import partial
 
-from experiments.side_by_side.cases import gpt
+import numpy as np
+
+from experiments.side_by_side.cases import decoders, gpt
 from experiments.side_by_side.harness import Advance, Arrays, Bar, Case
 
 SHALLOW, DEEP = 4, 24
@@ -20,28 +22,28 @@ def compiled(start: Arrays, layers: int, listed: bool = False) -> Advance:
     import jann
 
     jax.config.update("jax_enable_compilation_cache", False)
-    model = gpt.jann_model(layers)
+    model = decoders.jann_model(gpt.SIZES._replace(layers=layers))
     optimizer = optax.adamw(gpt.LEARNING_RATE)
     state = jax.eval_shape(lambda: jann.start(model, optimizer, jax.random.key(0)))
     if listed:
         params = jax.eval_shape(lambda params: jann.core.listed(model, params), state.params)
         opt_state = jax.eval_shape(optimizer.init, params)
         state = state.replace(params=params, opt_state=opt_state)
-    tokens = jax.ShapeDtypeStruct((gpt.BATCH, gpt.TIME), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((gpt.BATCH, gpt.SIZES.time), jnp.int32)
 
     def advance(portions):
         for _ in range(portions):
             jax.clear_caches()
             step = jann.make_step(jann.objective(model, jann.language, "token"), optimizer)
             jax.jit(step).lower(state, {"token": tokens, "label": tokens}).compile()
-        return []
+        return np.zeros(1)  # there are no losses to compare
 
     return advance
 
 
 CASE = Case(
     name="compile",
-    work=f"tracing and compiling the training step of a GPT, {gpt.EMBED} wide, of {SHALLOW} and of {DEEP} layers",
+    work=f"tracing and compiling the training step of a GPT, {gpt.SIZES.embed} wide, of {SHALLOW} and of {DEEP} layers",
     unit="s",
     portion=1,
     start=lambda: {},

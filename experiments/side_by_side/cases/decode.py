@@ -6,11 +6,11 @@ as many bytes as the weights and the cache so far have, once for each token, and
 
 import numpy as np
 
-from experiments.side_by_side.cases import gpt
+from experiments.side_by_side.cases import decoders, gpt
 from experiments.side_by_side.harness import Advance, Arrays, Bar, Case
 
 PROMPT = 8
-NEW = gpt.TIME - PROMPT
+NEW = gpt.SIZES.time - PROMPT
 PORTION = NEW
 
 
@@ -26,7 +26,7 @@ def jann(start: Arrays) -> Advance:
 
     import jann
 
-    prompt, model = start.pop("prompt").tolist(), gpt.jann_model()
+    prompt, model = start.pop("prompt").tolist(), decoders.jann_model(gpt.SIZES)
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
     params = jann.generation.for_decoding(model, params)
 
@@ -48,7 +48,7 @@ def transformers(start: Arrays) -> Advance:
 
     import jann
 
-    prompt, model = torch.from_numpy(start.pop("prompt")).long()[None], gpt.jann_model()
+    prompt, model = torch.from_numpy(start.pop("prompt")).long()[None], decoders.jann_model(gpt.SIZES)
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
     with tempfile.TemporaryDirectory() as folder:
         jann.save_pretrained(folder, model, params)
@@ -72,7 +72,7 @@ def reading(start: Arrays) -> Advance:
     start.pop("prompt")
     tables = ("tokens/table", "positions/table")  # of the first all rows are read, for the logits; of the second one
     numbers = sum(leaf.size for path, leaf in start.items() if path not in tables) + start["tokens/table"].size
-    numbers += 2 * gpt.LAYERS * gpt.EMBED * (PROMPT + NEW // 2)
+    numbers += 2 * gpt.SIZES.layers * gpt.SIZES.embed * (PROMPT + NEW // 2)
     values = jnp.ones((numbers // 1024, 1024))
     read = jax.jit(lambda values, x: values @ x)
     x = jnp.ones(1024)
@@ -88,7 +88,8 @@ def reading(start: Arrays) -> Advance:
 
 CASE = Case(
     name="decode",
-    work=f"greedy decoding of one sequence, {NEW} tokens, by a GPT of {gpt.LAYERS} layers, {gpt.EMBED} wide, float32",
+    work=f"greedy decoding of one sequence, {NEW} tokens, by a GPT of {gpt.SIZES.layers} layers, {gpt.SIZES.embed} "
+    f"wide, float32",
     unit="tokens/s",
     portion=PORTION,
     start=start,

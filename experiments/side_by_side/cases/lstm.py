@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from experiments.side_by_side.cases import limits
 from experiments.side_by_side.harness import Advance, Arrays, Bar, Case
 
 INPUTS, HIDDEN, TIME, BATCH = 256, 256, 128, 64
@@ -109,6 +110,12 @@ def torch(start: Arrays, batch_first: bool) -> Advance:
     return repeated(gradient, lambda grads: sum(g.square().sum() for g in grads).sqrt())
 
 
+def products(start: Arrays) -> Advance:
+    """The limit: as many multiplications as forward and backward have in their products; the input has no gradient."""
+    per_token = 4 * HIDDEN * (2 * INPUTS + 3 * HIDDEN)
+    return limits.products(PORTION * BATCH * TIME * per_token)
+
+
 CASE = Case(
     name="lstm",
     work=f"gradient of an LSTM, {INPUTS} inputs, {HIDDEN} units, {TIME} steps, batch {BATCH}",
@@ -121,6 +128,7 @@ CASE = Case(
         "linen": linen,
         "torch": partial(torch, batch_first=False),
         "torch_batch_first": partial(torch, batch_first=True),
+        "products": products,
     },
     reference="jann",
     bars=(Bar("jann", "torch", times=1.0), Bar("jann", "scan", times=1.2)),
