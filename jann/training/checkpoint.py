@@ -51,7 +51,7 @@ class Checkpoints:
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.folder,
-            item_handlers=ocp.PyTreeCheckpointHandler(),
+            item_handlers=ocp.PyTreeCheckpointHandler(use_compression=False),  # there is little to compress
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy(policies),
                 create=not read_only,
