@@ -114,14 +114,17 @@ def torch() -> None:
 
 def started(name: str, cache: str) -> float:
     """The seconds that a fresh process says it took, with JAX's compilation cache in that folder."""
-    settings = {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # else what compiles quickly is not kept
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    if name == "jann":
+        environment["XDG_CACHE_HOME"] = cache  # in which it keeps what it compiles, without being asked
+    else:
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # else what compiles quickly is not kept
+        }
     script = f"from experiments.side_by_side.cases import first_step; first_step.{name}()"
     found = subprocess.run(
-        [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
+        [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True, env=environment
     )
     return json.loads(found.stdout.splitlines()[-1])["seconds"]
 
