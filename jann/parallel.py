@@ -70,3 +70,18 @@ def _of_each_array(model_or_spec: Model | Spec, params: Tree) -> Spec:
         return value.declared(param) if isinstance(value, Node) else param
 
     return tree_map_with_path(leaf, params, is_leaf=lambda value: isinstance(value, Node))
+
+
+def together(tree: Tree) -> Tree:
+    """Arrays that are bound to no device, put whole on all devices of those that are bound; the rest as it is.
+
+    So a step meets what it will return, and is compiled once: of a fresh train state with parameters that were restored
+    or sharded, the step would return all bound.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    bound = [leaf.sharding for leaf in arrays if not isinstance(leaf, jax.core.Tracer) and leaf.committed]
+    if not bound or len(bound) == len(arrays) or any(each.device_set != bound[0].device_set for each in bound):
+        return tree
+    meshes = [each.mesh for each in bound if isinstance(each, NamedSharding)]
+    whole = NamedSharding(meshes[0], PartitionSpec()) if meshes else bound[0]
+    return jax.tree.map(lambda leaf: leaf if getattr(leaf, "committed", False) else jax.device_put(leaf, whole), tree)

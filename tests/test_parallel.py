@@ -97,3 +97,25 @@ def test_shardings_answer_in_the_form_of_the_parameters(key):
         assert jann.flatten(jann.shardings(model, mesh, {}, form)).keys() == jann.flatten(form).keys()
     with pytest.raises(jann.ShapeError, match="unexpected"):
         jann.shardings(model, mesh, {}, [{**params[0], "gain": params[0]["bias"]}, params[1]])
+
+
+def test_a_train_state_with_sharded_parameters_trains_as_one_program():
+    (said,) = printed("""
+        import optax
+        from jann.models import MLP
+
+        warnings.simplefilter("error")  # as that of a step that is compiled again
+        model, optimizer = MLP(inputs=4, hidden=(16,), outputs=8), optax.adam(1e-2)
+        key = jax.random.key(0)
+        params = model.init(key)
+        split = jax.device_put(params, jann.shardings(model, mesh, {"outputs": "model"}))
+        starts = [jann.TrainState.start(key, each, optimizer) for each in (params, split)]
+        random = np.random.default_rng(0)
+        batch = {"image": random.normal(size=(16, 4)).astype("f"), "label": np.arange(16) % 8}
+        step = jann.make_step(jann.objective(model), optimizer)
+        ends = [list(jann.chunks(step, lambda step: batch, state, 6, 2))[-1][0] for state in starts]
+        alone, together = (jax.tree.leaves(end.replace(key=None)) for end in ends)
+        same = all(np.allclose(a, b, atol=1e-5) for a, b in zip(alone, together, strict=True))
+        print(same, len(ends[0].step.devices()), len(ends[1].step.devices()))
+    """)
+    assert said == "True 1 8"

@@ -14,6 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, split
+from jann.parallel import together
 from jann.training.recompiled import Recompiled
 from jann.trees import Tree, combine, flatten
 
@@ -239,7 +240,7 @@ def chunks(
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
     step = step if isinstance(step, Partial) else Partial(step)
-    train_state = jax.tree.map(jnp.copy, train_state)  # the caller's buffers are not ours to give away
+    train_state = jax.tree.map(jnp.copy, together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)
     while n > 0:
         size = min(every, n)

@@ -69,10 +69,14 @@ def test_a_state_that_changes_its_type_is_named(step, start, scan):
     assert "changed from float32[] of weak type to float32[]; start from a state such as" in str(caught[0].message)
 
 
-def test_a_state_of_which_a_part_is_bound_to_a_device_is_named(step, start):
+@pytest.mark.parametrize("scan", [True, False])
+def test_a_state_of_which_a_part_is_bound_to_a_device_is_put_there_whole(step, start, scan):
     given = start.replace(params=jax.device_put(start.params, jax.devices()[0]))
-    with pytest.warns(UserWarning, match=r"'step' was not bound to a device, is bound to 1 device, .* and \d+ more"):
-        list(jann.chunks(step, Stream({}), given, 9, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        states = [state for state, _ in jann.chunks(step, Stream({}), given, 9, 3, scan=scan)]
+    assert all(leaf.committed for leaf in jax.tree.leaves(states[-1]))
+    assert not start.step.committed, "the caller's is left alone"
 
 
 def test_an_ordinary_run_says_nothing(step, start, tmp_path):
