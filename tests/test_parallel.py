@@ -119,3 +119,14 @@ def test_a_train_state_with_sharded_parameters_trains_as_one_program():
         print(same, len(ends[0].step.devices()), len(ends[1].step.devices()))
     """)
     assert said == "True 1 8"
+
+
+def test_a_linear_layer_keeps_batch_and_time_split():
+    said = printed("""
+        from jann.layers import linear
+
+        p = jann.init(linear_spec(8, {"heads": 2, "head": 8}), jax.random.key(0))
+        x = jax.device_put(np.ones((8, 4, 8), "f"), jax.NamedSharding(mesh, P("data", "model")))
+        print(jax.jit(linear)(p, x).sharding.spec == P("data", "model"))
+    """)
+    assert said == ["True"]

@@ -64,7 +64,7 @@ def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
     lead, outputs = x.shape[: x.ndim - axes], weight.shape[axes:]
     inputs = math.prod(weight.shape[:axes])
     if isinstance(weight, Turned):
-        y = lax.dot_general(x.reshape(-1, inputs), weight.matrix.astype(x.dtype), (((1,), (1,)), ((), ())))
+        y = lax.dot_general(x.reshape(math.prod(lead), inputs), weight.matrix.astype(x.dtype), (((1,), (1,)), ((), ())))
         return y.reshape(*lead, *outputs)
     weight = weight.astype(x.dtype)
     if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
@@ -72,8 +72,11 @@ def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
         parts = x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)
         y = jnp.matmul(*parts, preferred_element_type=wide_dtype(x)).sum(0)
         return y.astype(x.dtype).reshape(*lead, *outputs)
-    # As one product of matrices: with more axes XLA's CPU backend copies both sides to form the weight's gradient.
-    return (x.reshape(-1, inputs) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
+    if jax.default_backend() == "cpu" and jax.device_count() == 1:
+        # As rows: with more axes XLA copies both sides to form the weight's gradient. Axes that may be split over
+        # devices, such as batch and time, are not made one.
+        return (x.reshape(math.prod(lead), inputs) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
+    return (x.reshape(*lead, inputs) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
