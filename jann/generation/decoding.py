@@ -120,7 +120,7 @@ def for_decoding(model: Model, params: Tree) -> Tree:
     def turned(path, leaf):
         path = path_name(path)
         param = declared[path]
-        if isinstance(leaf, Node) or not path.endswith("weight") or not param.into:
+        if isinstance(leaf, Node) or not path.endswith("weight") or not param.into or param.stacked:
             return leaf
         inputs = len(param.into)
         narrow = math.prod(leaf.shape[:inputs]) >= 2 * math.prod(leaf.shape[inputs:])
