@@ -104,6 +104,15 @@ class Timing:
     limit: bool = False
 
 
+def steps(step: Callable[[], Any], portion: int) -> Advance:
+    """`step() -> loss`, which need not be waited for, `portion` times a portion."""
+
+    def advance(portions):
+        return [float(loss) for loss in [step() for _ in range(portions * portion)]]
+
+    return advance
+
+
 def time_rivals(
     case: Case, names: list[str], rounds: int, seconds: float, say: Callable[[str], None] = print
 ) -> dict[str, Timing]:

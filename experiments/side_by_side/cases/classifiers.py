@@ -4,12 +4,11 @@ Networks of other libraries name their layers as jann's paths do, so that one ru
 between for Linen ("stages_0_0_conv1"), with `.` for PyTorch ("stages.0.0.conv1").
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from experiments.side_by_side.harness import Advance, Arrays
+from experiments.side_by_side.harness import Advance, Arrays, steps
 
 CLASSES = 10
 LEARNING_RATE, MOMENTUM = 0.05, 0.9
@@ -27,15 +26,6 @@ def start(model: Any, shape: tuple[int, ...]) -> Arrays:
         "label": random.integers(0, CLASSES, shape[0]).astype(np.int32),
     }
     return {**batch, **{path: np.asarray(leaf) for path, leaf in jann.flatten(model.init(jax.random.key(0))).items()}}
-
-
-def repeated(step: Callable, portion: int) -> Advance:
-    """`step() -> loss`, `portion` times a portion."""
-
-    def advance(portions):
-        return [float(loss) for loss in [step() for _ in range(portions * portion)]]
-
-    return advance
 
 
 def jann(model: Any, start: Arrays, portion: int) -> Advance:
@@ -56,7 +46,7 @@ def jann(model: Any, start: Arrays, portion: int) -> Advance:
         state, metrics = compiled(state, batch)
         return metrics["loss"]
 
-    return repeated(step, portion)
+    return steps(step, portion)
 
 
 LINEN = {
@@ -97,7 +87,7 @@ def linen(network: Any, start: Arrays, portion: int) -> Advance:
         state, value = compiled(state, image, label)
         return value
 
-    return repeated(step, portion)
+    return steps(step, portion)
 
 
 TORCH = {"scale": "weight", "mean": "running_mean", "variance": "running_var"}
@@ -129,4 +119,4 @@ def torch(network: Any, start: Arrays, portion: int, compiled: bool = False, cha
         optimizer.step()
         return loss.detach()
 
-    return repeated(step, portion)
+    return steps(step, portion)

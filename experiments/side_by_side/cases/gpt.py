@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.side_by_side.cases import decoders, limits
 from experiments.side_by_side.cases.decoders import Sizes
-from experiments.side_by_side.harness import Advance, Arrays, Bar, Case
+from experiments.side_by_side.harness import Advance, Arrays, Bar, Case, steps
 
 SIZES, BATCH = Sizes(vocab=65, time=256, embed=384, layers=6, heads=6), 8
 LEARNING_RATE, DECAY = 1e-3, 0.1
@@ -28,15 +28,6 @@ def start() -> Arrays:
     return {"tokens": tokens, **decoders.start(SIZES)}
 
 
-def repeated(step: Callable) -> Advance:
-    """`step() -> loss`, PORTION times a portion."""
-
-    def advance(portions):
-        return [float(loss) for loss in [step() for _ in range(portions * PORTION)]]
-
-    return advance
-
-
 def looped(run: Run) -> Advance:
     step, state, batch = run
 
@@ -45,7 +36,7 @@ def looped(run: Run) -> Advance:
         state, loss = step(state, batch)
         return loss
 
-    return repeated(one)
+    return steps(one, PORTION)
 
 
 def jann_run(start: Arrays) -> Run:
@@ -132,7 +123,7 @@ def torch(start: Arrays, compiled: bool = False) -> Advance:
         optimizer.step()
         return loss.detach()
 
-    return repeated(step)
+    return steps(step, PORTION)
 
 
 def torch_compile(start: Arrays) -> Advance:
