@@ -53,6 +53,7 @@ from jann.training import (
 from jann.trees import combine, flatten, partition, stacked, unflatten, unstacked
 
 process.keep_memory()
+process.own_convolutions()
 process.keep_programs()
 
 # Imported when first used: they bring pictures and files with them.

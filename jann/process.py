@@ -7,6 +7,9 @@ Memory:    on Linux, memory that JAX frees on a CPU is kept for its next program
 Programs:  those that took a fifth of a second to compile are kept on disk, in `jann/compiled` of the user's cache
            (~/.cache on Linux), a folder for each machine, and found again by the next process. Off:
            JAX_ENABLE_COMPILATION_CACHE=0; another folder: JAX_COMPILATION_CACHE_DIR. The folder may be deleted.
+Convolutions: jaxlib 0.10 gives them on a CPU to a library of kernels that takes nearly twice the time of its own (6 for
+           3.3 ms at 16 x 16 x 32, 10 for 6.8 the kernel's gradient; 0.11 has better ones), so its own are asked for
+           in XLA_FLAGS. Off: name xla_cpu_experimental_ynn_fusion_type there, or start JAX before importing jann.
 """
 
 import ctypes
@@ -15,10 +18,12 @@ import platform
 import sys
 
 import jax
+import jaxlib
 from platformdirs import user_cache_path
 
 # parameters of mallopt(3)
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
+LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 
 
 def keep_memory() -> bool:
@@ -33,6 +38,13 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):  # a C library other than GNU's
         return False
     return all([mallopt(ARENA_MAX, 1), mallopt(MMAP_MAX, 0), mallopt(TRIM_THRESHOLD, -1)])
+
+
+def own_convolutions() -> None:
+    """Asks XLA for its own convolutions on a CPU, where the library that it would call is known to be slower."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if jaxlib.__version__.startswith("0.10.") and LIBRARY not in flags:  # an unknown flag would end the process
+        os.environ["XLA_FLAGS"] = f"{flags} --{LIBRARY}=-individual_convolution".strip()
 
 
 def keep_programs() -> None:

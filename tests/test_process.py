@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jaxlib
 import pytest
 
 FAULTS = """
@@ -44,3 +45,11 @@ def test_programs_are_kept_in_a_folder_unless_one_is_named(tmp_path):
     assert said(FOLDER, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
     (tmp_path / "file").write_text("")
     assert said(FOLDER, XDG_CACHE_HOME=str(tmp_path / "file"), **cleared) == "", "a folder that cannot be made"
+
+
+def test_convolutions_are_xla_s_own_where_its_library_is_slower():
+    flags = "import jann, os, jax; jax.jit(lambda x: x)(1.0); print(os.environ.get('XLA_FLAGS', ''))"
+    asked = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+    assert (asked in said(flags, XLA_FLAGS="")) == jaxlib.__version__.startswith("0.10.")
+    own = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+    assert said(flags, XLA_FLAGS=own) == own, "what the user asks for stays"

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from jann.core import Param, ShapeError, Spec
+from jann.layers.canonical import channels_last, convolve
 from jann.layers.dtypes import along, floats, wide_dtype
 from jann.layers.initializers import he_normal
 from jann.trees import Tree
@@ -63,15 +64,20 @@ def conv(
         )
     dilation = _each(dilation, dims)
     batch = x.reshape(-1, *x.shape[-dims - 1 :])
-    y = lax.conv_general_dilated(
-        batch,
-        weight.astype(x.dtype),
-        _each(stride, dims),
-        _padding(padding, weight.shape[:dims], dilation),
-        rhs_dilation=dilation,
-        dimension_numbers=_channels_last(dims),
-        feature_group_count=groups,
-    )
+    weight, stride = weight.astype(x.dtype), _each(stride, dims)
+    pads = _padding(padding, weight.shape[:dims], dilation)
+    if groups == 1 and jax.default_backend() == "cpu":
+        y = convolve(batch, weight, stride, pads, dilation)
+    else:
+        y = lax.conv_general_dilated(
+            batch,
+            weight,
+            stride,
+            pads,
+            rhs_dilation=dilation,
+            dimension_numbers=channels_last(dims),
+            feature_group_count=groups,
+        )
     y = y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
     return y + along(p["bias"], y) if "bias" in p else y
 
@@ -173,7 +179,7 @@ def _transpose_padding(padding, window, stride):
 
 def _dilated_convolution(x, weight, stride, pads):
     weight = jnp.flip(weight, tuple(range(weight.ndim - 2)))  # a gradient runs through the window backwards
-    return lax.conv_transpose(x, weight, stride, pads, dimension_numbers=_channels_last(weight.ndim - 2))
+    return lax.conv_transpose(x, weight, stride, pads, dimension_numbers=channels_last(weight.ndim - 2))
 
 
 def _spread_products(x, weight, stride, pads):
@@ -209,18 +215,13 @@ def _padding(padding, window, dilation):
     if padding == "causal":
         if len(window) != 1:
             raise ValueError(f"causal padding is for one dimension, got a window of {len(window)}")
-        return [((window[0] - 1) * dilation[0], 0)]
+        return (((window[0] - 1) * dilation[0], 0),)
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same', 'valid', 'causal', a number or pairs, got {padding!r}")
         return padding.upper()
-    return [(padding, padding)] * len(window) if isinstance(padding, int) else list(padding)
+    return ((padding, padding),) * len(window) if isinstance(padding, int) else tuple(map(tuple, padding))
 
 
 def _each(value, dims):
     return (value,) * dims if isinstance(value, int) else tuple(value)
-
-
-def _channels_last(dims):
-    space = "DHW"[-dims:]
-    return f"N{space}C", f"{space}IO", f"N{space}C"

@@ -144,7 +144,7 @@ def adversarial_step(
         key = jax.random.fold_in(train_state.key, train_state.step)
         params, opt_state = train_state.params, train_state.opt_state
         parts = _parts(batch, critic_steps)
-        for i, part in enumerate(parts):  # written out, because of XLA's convolutions in loops
+        for i, part in enumerate(parts):  # written out: the penalty's convolutions are slow in loops
             (value, metrics), gradients = jax.value_and_grad(discriminator_loss, has_aux=True)(
                 params["discriminator"], params["generator"], part, fold(key, f"discriminator_{i}")
             )

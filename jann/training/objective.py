@@ -152,7 +152,7 @@ def evaluate(
     one = functools.partial(_sums, measure, transform, size)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, arrays))):
         totals = jax.lax.map(lambda i: one(params, arrays, i), jnp.arange(rounds))
-    else:  # not one loop: see `chunks` on convolutions
+    else:  # not one loop: XLA makes some convolutions slow there on a CPU, see `chunks`
         arrays = jax.tree.map(jnp.asarray, arrays)
         totals = [one(params, arrays, i) for i in range(rounds)]
         totals = jax.tree.map(lambda *sums: jnp.stack(sums), *totals)

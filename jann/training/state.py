@@ -14,6 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, split
+from jann.layers.canonical import convolutions_are_canonical
 from jann.parallel import together
 from jann.training.recompiled import Recompiled
 from jann.trees import Tree, combine, flatten
@@ -195,7 +196,8 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
     batches:  `jann.data.batches(...)`, a traceable function of the step's number, or the n batches themselves, stacked
               (each leaf [n, ...]). The batch of a step depends on its number alone, so 10 + 10 steps equal 20.
 
-    XLA's CPU compiler makes convolutions inside a loop many times slower than outside; `chunks` and `fit` know that.
+    On a CPU, XLA makes convolutions in a loop many times slower unless they are those of `jann.layers` without groups;
+    `chunks` and `fit` know that.
     """
     rows, take = _plan(batches, train_state.step, n)
     return jax.lax.scan(lambda state, row: step(state, take(row)), train_state, rows)
@@ -230,8 +232,8 @@ def chunks(
     batches may also be a `jann.data.Stream`, read on the host. A train state stacked along a leading axis (an ensemble,
     a population; `step` has shape [members]) trains all members on the same batches, metrics [every, members].
 
-    scan:  True compiles a chunk as one program, False calls a compiled step from Python. None scans, except for
-           convolutions on CPU, which XLA makes up to twenty times slower inside a loop.
+    scan:  True compiles a chunk as one program, False calls a compiled step from Python. None scans, except on a CPU
+           where a convolution has an order of axes that XLA has no fast code for inside a loop (`layers.canonical`).
 
     The train state given is left alone; a yielded one gives its memory to the next chunk, so keep values from it, or a
     copy, not itself. With `scan`, if `every` does not divide n, the shorter last chunk compiles once more. Where the
@@ -250,7 +252,7 @@ def chunks(
         elif callable(batches) and not hasattr(batches, "plan"):
             source = Partial(batches)
         if scan is None:
-            scan = not _convolves_on_cpu(step, source, train_state, size)
+            scan = not _slow_in_a_loop(step, source, train_state, size)
         if scan:
             after, metrics = _scanned(step, source, train_state, size)
             recompiled(source, train_state, after, size)
@@ -297,8 +299,8 @@ def _over_members(step, train_state, batch):
     return jax.vmap(step, in_axes=(0, None))(train_state, batch)
 
 
-def _convolves_on_cpu(step, batches, train_state, n):
+def _slow_in_a_loop(step, batches, train_state, n):
     if jax.default_backend() != "cpu":
         return False
     traced = _scanned.trace(step, batches, train_state, n)  # which the call then need not trace again
-    return "conv_general_dilated" in str(traced.jaxpr)
+    return not convolutions_are_canonical(traced.jaxpr)
