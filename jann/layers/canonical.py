@@ -8,6 +8,7 @@ are programs of their own, to which nothing can be joined.
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -64,17 +65,48 @@ def _rule(stride, padding, dilation, primals, tangents):
     return y, sum(parts) if parts else SymbolicZero(y.aval)
 
 
+def convolve_few(
+    x: jax.Array, weight: jax.Array, stride: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+) -> jax.Array:
+    """The same for few inputs: the window's places along the last axis of space become inputs of a narrower window.
+
+    XLA gathers all places of a window for each output; here it gathers those of one axis. The gradient for
+    [128, 14, 14, 6] from 16 outputs of a 5 x 5 window takes 0.9 ms in place of 3.3.
+    """
+    *window, places, inputs, outputs = weight.shape
+    pads = padding
+    if isinstance(padding, str):
+        reach = [(size - 1) * d + 1 for size, d in zip(weight.shape[:-2], dilation, strict=True)]
+        pads = lax.padtype_to_pads(x.shape[1:-1], reach, stride, padding)
+    columns = _apart(_columns, x, places, stride[-1], tuple(pads[-1]), dilation[-1])
+    weight = weight.reshape(*window, 1, places * inputs, outputs)
+    return convolve(columns, weight, (*stride[:-1], 1), (*map(tuple, pads[:-1]), (0, 0)), (*dilation[:-1], 1))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _columns(x, places, stride, pad, dilation):
+    """x[..., width, inputs] -> what a window sees of a row, [..., width', places * inputs]"""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 2) + [(*pad, 0), (0, 0, 0)])
+    last = max(0, x.shape[-2] - dilation * (places - 1))
+    return jnp.concatenate([x[..., i * dilation : i * dilation + last : stride, :] for i in range(places)], -1)
+
+
 def _convolve(x, weight, stride, padding, dilation, names):
     return lax.conv_general_dilated(x, weight, stride, padding, rhs_dilation=dilation, dimension_numbers=names)
 
 
 def _moved(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    if jax.device_count() > 1:  # a program apart would not be split over devices
-        return x.transpose(axes)
-    with set_xla_metadata(inlineable="false"):
-        return _transposed(x, axes)
+    return _apart(_transposed, x, axes)
 
 
 @partial(jax.jit, static_argnums=1)
 def _transposed(x, axes):
     return x.transpose(axes)
+
+
+def _apart(compiled: Callable, x: jax.Array, *options: Any) -> jax.Array:
+    """What a jitted function returns; nothing of what is before and after is joined to it."""
+    if jax.device_count() > 1:  # it would not be split over devices
+        return compiled(x, *options)
+    with set_xla_metadata(inlineable="false"):
+        return compiled(x, *options)
