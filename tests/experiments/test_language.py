@@ -145,13 +145,13 @@ def test_the_cnn_of_sentiment_reads_words_that_are_there_twice():
     np.testing.assert_array_equal(beginning.train["token"][1], [1, 1, words["film"]])
 
 
-def test_a_classifier_ignores_padding(key):
+def test_a_classifier_ignores_padding(drawn):
     encoder = jann.models.BERT(11, 8, embed=8, layers=1, heads=2, hidden=8, head="features")
     model = sentiment.SentenceClassifier(encoder)
-    params, lengths = model.init(key), jnp.array([3, 2])
+    params, lengths, run = drawn(model), jnp.array([3, 2]), jax.jit(model)
     tokens = jnp.array([[5, 6, 7, 0, 0], [8, 9, 0, 0, 0]])
     other = tokens.at[:, 3:].set(9)
-    np.testing.assert_allclose(model(params, tokens, lengths), model(params, other, lengths), atol=1e-6)
+    np.testing.assert_allclose(run(params, tokens, lengths), run(params, other, lengths), atol=1e-6)
 
 
 def test_words_are_hidden_at_the_rate_and_nothing_else_changes(key):
@@ -162,6 +162,23 @@ def test_words_are_hidden_at_the_rate_and_nothing_else_changes(key):
     np.testing.assert_array_equal(found["token"], jnp.where(hidden, sentiment.MASK, batch["token"]))
     np.testing.assert_array_equal(found["label"], batch["label"])
     np.testing.assert_array_equal(sentiment.hide_words(batch, key, 0.0)["token"], batch["token"])
+
+
+def test_words_are_hidden_in_training_alone(key, monkeypatch):
+    """Traced, not run: which batches have words hidden. Those of the test set are of other sizes."""
+    seen = []
+
+    def noted(batch, key, rate):
+        seen.append((batch["token"].shape, rate))
+        return batch
+
+    monkeypatch.setattr(sentiment, "hide_words", noted)
+    rows = {"token": np.ones((9, 4), np.int32), "length": np.full(9, 4), "label": np.zeros(9, np.int32)}
+    model = jann.models.TextCNN(6, embed=2, maps=2, widths=(3,))
+    options = {"model": model, "trained": "", "learning_rate": 1e-3, "hidden_words": 0.3}
+    sizes = {"labels": 8, "steps": 5, "batch_size": 3}
+    jax.eval_shape(lambda keys: sentiment.tuned(keys, None, rows, rows, **options, **sizes), key[None])
+    assert set(seen) == {((3, 4), 0.3)}
 
 
 def test_functions_are_paired_with_the_first_line_of_their_docstrings():
