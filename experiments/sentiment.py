@@ -151,7 +151,7 @@ def word_tokenizer(sentences: list[str]) -> Any:
 def convolutional(corpus: Any, length: int) -> Beginning:
     """Kim's network on whole words, from a random start"""
     tokenizer = word_tokenizer([sentence for sentence, _ in corpus.train])
-    train, test = (as_arrays(tokenizer, part, length, False) for part in (corpus.train, corpus.test))
+    train, test = (as_arrays(tokenizer, part, length, True) for part in (corpus.train, corpus.test))
     return Beginning(TextCNN(tokenizer.get_vocab_size()), None, train, test, "", 1e-3, hidden_words=0.3)
 
 

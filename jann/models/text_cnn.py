@@ -5,7 +5,17 @@ import jax.numpy as jnp
 
 from jann.core import Model, fold
 from jann.depth import tap
-from jann.layers import conv, conv_spec, dropout, embedding, embedding_spec, linear, linear_spec, source_mask
+from jann.layers import (
+    conv,
+    conv_spec,
+    dropout,
+    embedding,
+    embedding_spec,
+    lecun_normal,
+    linear,
+    linear_spec,
+    source_mask,
+)
 
 word_normal = jax.nn.initializers.normal(0.1)
 
@@ -41,7 +51,9 @@ class TextCNN(Model):
     def spec(self):
         return {
             "embedding": embedding_spec(self.vocab, self.embed, word_normal),
-            "convolutions": [conv_spec(self.embed, self.maps, (width,)) for width in self.widths],
+            "convolutions": [
+                conv_spec(self.embed, self.maps, (width,), init=lecun_normal) for width in self.widths
+            ],
             "head": linear_spec(self.maps * len(self.widths), self.labels),
         }
 

@@ -137,12 +137,13 @@ def test_made_up_reviews_are_the_same_each_time():
 
 def test_the_cnn_of_sentiment_reads_words_that_are_there_twice():
     corpus = jann.data.Corpus("words", [("good good film .", 1), ("a bad film .", 0)], [], [("good , bad film", 1)])
-    beginning = sentiment.convolutional(corpus, 3)
+    beginning = sentiment.convolutional(corpus, 5)
     words = sentiment.word_tokenizer([sentence for sentence, _ in corpus.train]).get_vocab()
     assert set(words) == {*sentiment.SPECIAL, "good", "film", "."} and beginning.model.vocab == len(words)
     assert words["[UNK]"] == 1 and words["[MASK]"] == sentiment.MASK
-    np.testing.assert_array_equal(beginning.test["token"], [[words["good"], 1, 1]])  # cut after three
-    np.testing.assert_array_equal(beginning.train["token"][1], [1, 1, words["film"]])
+    begin, end, good, film = (words[word] for word in ("[CLS]", "[SEP]", "good", "film"))
+    np.testing.assert_array_equal(beginning.test["token"], [[begin, good, 1, 1, end]])  # the fourth word is cut off
+    np.testing.assert_array_equal(beginning.train["token"][1], [begin, 1, 1, film, end])
 
 
 def test_a_classifier_ignores_padding(drawn):
