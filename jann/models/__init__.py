@@ -21,6 +21,7 @@ from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
 from jann.models.t5 import T5
 from jann.models.temporal_fusion import TemporalFusionTransformer
+from jann.models.text_cnn import TextCNN
 from jann.models.transformer import Transformer
 from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
@@ -61,6 +62,7 @@ __all__ = [
     "SequenceClassifier",
     "T5",
     "TemporalFusionTransformer",
+    "TextCNN",
     "Transformer",
     "UNet",
     "VAE",

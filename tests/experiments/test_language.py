@@ -99,16 +99,17 @@ def test_bleu_of_the_same_is_100():
     assert translate.scores([text.upper() for text in said], said)["test_bleu_small_letters"] == pytest.approx(100)
 
 
-def test_sentiment_from_two_starts(tmp_path):
+def test_sentiment_from_three_starts(tmp_path):
     pairs = [(f"a {word} {thing}", label) for label, word in enumerate(("bad", "good")) for thing in "abcdefgh"]
     corpus = jann.data.Corpus("words", pairs * 4, [], pairs * 2)
     options = {"length": 8, "vocab": 280, "epochs": 1.0, "text": [], "pretraining": 4, "blocks": 1}
-    sentiment.run(tmp_path, corpus, ("scratch", "masked_words"), (1000,), 2, 0, **options)
+    starts = ("scratch", "cnn", "masked_words")
+    sentiment.run(tmp_path, corpus, starts, (1000,), 2, 0, **options)
     rows = rows_of(tmp_path)
-    assert [(row["start"], row["labels"]) for row in rows] == [("scratch", 64), ("masked_words", 64)]
+    assert [(row["start"], row["labels"]) for row in rows] == [(start, 64) for start in starts]
     assert all(row["test_accuracy"]["mean"] > 0.9 for row in rows)
     before = (tmp_path / "results.json").read_text()
-    sentiment.run(tmp_path, corpus, ("scratch", "masked_words"), (1000,), 2, 0, **options)  # nothing is done again
+    sentiment.run(tmp_path, corpus, starts, (1000,), 2, 0, **options)  # nothing is done again
     assert (tmp_path / "results.json").read_text() == before and (tmp_path / "accuracy.png").exists()
 
 
@@ -134,15 +135,51 @@ def test_made_up_reviews_are_the_same_each_time():
         assert label == praise ^ (" not " in text)
 
 
-def test_a_classifier_ignores_padding_and_hides_words_only_with_a_key(key):
+def test_the_cnn_of_sentiment_reads_words_that_are_there_twice():
+    corpus = jann.data.Corpus("words", [("good good film .", 1), ("a bad film .", 0)], [], [("good , bad film", 1)])
+    beginning = sentiment.convolutional(corpus, 5)
+    words = sentiment.word_tokenizer([sentence for sentence, _ in corpus.train]).get_vocab()
+    assert set(words) == {*sentiment.SPECIAL, "good", "film", "."} and beginning.model.vocab == len(words)
+    assert words["[UNK]"] == 1 and words["[MASK]"] == sentiment.MASK
+    begin, end, good, film = (words[word] for word in ("[CLS]", "[SEP]", "good", "film"))
+    np.testing.assert_array_equal(beginning.test["token"], [[begin, good, 1, 1, end]])  # the fourth word is cut off
+    np.testing.assert_array_equal(beginning.train["token"][1], [begin, 1, 1, film, end])
+
+
+def test_a_classifier_ignores_padding(drawn):
     encoder = jann.models.BERT(11, 8, embed=8, layers=1, heads=2, hidden=8, head="features")
-    model = sentiment.SentenceClassifier(encoder, mask=4, hidden_words=1.0)
-    params, lengths = model.init(key), jnp.array([3, 2])
+    model = sentiment.SentenceClassifier(encoder)
+    params, lengths, run = drawn(model), jnp.array([3, 2]), jax.jit(model)
     tokens = jnp.array([[5, 6, 7, 0, 0], [8, 9, 0, 0, 0]])
     other = tokens.at[:, 3:].set(9)
-    np.testing.assert_allclose(model(params, tokens, lengths), model(params, other, lengths), atol=1e-6)
-    hidden = jnp.full_like(tokens, 4)
-    np.testing.assert_allclose(model(params, tokens, lengths, key=key), model(params, hidden, lengths), atol=1e-6)
+    np.testing.assert_allclose(run(params, tokens, lengths), run(params, other, lengths), atol=1e-6)
+
+
+def test_words_are_hidden_at_the_rate_and_nothing_else_changes(key):
+    batch = {"token": jnp.arange(5, 4005).reshape(100, 40), "label": jnp.arange(100)}
+    found = sentiment.hide_words(batch, key, 0.3)
+    hidden = found["token"] == sentiment.MASK
+    assert abs(hidden.mean() - 0.3) < 0.03  # four standard deviations
+    np.testing.assert_array_equal(found["token"], jnp.where(hidden, sentiment.MASK, batch["token"]))
+    np.testing.assert_array_equal(found["label"], batch["label"])
+    np.testing.assert_array_equal(sentiment.hide_words(batch, key, 0.0)["token"], batch["token"])
+
+
+def test_words_are_hidden_in_training_alone(key, monkeypatch):
+    """Traced, not run: which batches have words hidden. Those of the test set are of other sizes."""
+    seen = []
+
+    def noted(batch, key, rate):
+        seen.append((batch["token"].shape, rate))
+        return batch
+
+    monkeypatch.setattr(sentiment, "hide_words", noted)
+    rows = {"token": np.ones((9, 4), np.int32), "length": np.full(9, 4), "label": np.zeros(9, np.int32)}
+    model = jann.models.TextCNN(6, embed=2, maps=2, widths=(3,))
+    options = {"model": model, "trained": "", "learning_rate": 1e-3, "hidden_words": 0.3}
+    sizes = {"labels": 8, "steps": 5, "batch_size": 3}
+    jax.eval_shape(lambda keys: sentiment.tuned(keys, None, rows, rows, **options, **sizes), key[None])
+    assert set(seen) == {((3, 4), 0.3)}
 
 
 def test_functions_are_paired_with_the_first_line_of_their_docstrings():

@@ -11,7 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, T5, Llama, Transformer, sentence_embedding
+from jann.models import BERT, GPT2, T5, Llama, TextCNN, Transformer, sentence_embedding
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -25,6 +25,7 @@ MODELS = {
     ),
     "bert": (BERT(7, 9, 2, 8, 2, 2, 10, head="words", epsilon=1e-3, dropout=0.5), 1),
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
+    "text_cnn": (TextCNN(7, 8, 5, (2, 3), 3, dropout=0.5), 1),
     "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),
     "transformer": (Transformer(7, 8, 2, 2, 10, activation=jnp.tanh, epsilon=1e-3, dropout=0.5), 2),
     "transformer_norm_first": (Transformer(7, 8, 1, 2, 10, activation=jnp.tanh, epsilon=1e-3, norm_first=True), 2),
