@@ -293,7 +293,7 @@ def main(
     text: Literal["none", "wikitext2"] = "none",
     pretraining: int = 1500,
     epochs: float = 6.0,
-    length: int = 40,
+    length: int = 48,
     vocab: int = 4000,
     blocks: int = 2,
     seeds: int = 5,
