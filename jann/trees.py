@@ -138,3 +138,13 @@ def unstacked(blocks: Tree) -> list[Tree]:
     """One tree with a leading axis -> the list of blocks: the form that is unrolled."""
     n = jax.tree.leaves(blocks)[0].shape[0]
     return [jax.tree.map(operator.itemgetter(i), blocks) for i in range(n)]
+
+
+def copied(tree: Tree) -> Tree:
+    """The same arrays in memory of their own, where they are; unlike `jnp.copy`, without a program for each shape."""
+
+    def copy(leaf):
+        own = isinstance(leaf, jax.Array)  # of NumPy's arrays, device_put may keep the memory
+        return jax.device_put(leaf, may_alias=False) if own else jnp.array(leaf)
+
+    return jax.tree.map(copy, tree)

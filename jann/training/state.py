@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, split
 from jann.parallel import together
 from jann.training.recompiled import Recompiled
-from jann.trees import Tree, combine, flatten
+from jann.trees import Tree, combine, copied, flatten
 
 Batch = Any
 Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
@@ -46,7 +47,10 @@ class TrainState:
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
     ) -> TrainState:
         """The state before the first step."""
-        return cls(jnp.zeros((), jnp.int32), key, params, optimizer.init(params), extra)
+        # At once, not an operation at a time; but what is bound to devices, or part of a program, says where zeros go.
+        bound = any(getattr(leaf, "committed", True) for leaf in jax.tree.leaves(params))
+        opt_state = (optimizer.init if bound else jax.jit(optimizer.init))(params)
+        return cls(jax.device_put(np.int32(0)), key, params, opt_state, extra)
 
     def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
@@ -61,7 +65,7 @@ class Average(NamedTuple):
 
 def start_average(tree: Tree) -> Average:
     """An average of nothing yet: the first update replaces `tree`."""
-    return Average(jax.tree.map(jnp.copy, tree), jnp.zeros((), jnp.int32))
+    return Average(copied(tree), jax.device_put(np.int32(0)))
 
 
 def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:
@@ -84,7 +88,7 @@ def start(
         extra["statistics"] = start_average(statistics)
     if average_weights:
         extra["average"] = start_average(params)
-    return TrainState.start(jax.random.fold_in(key, 0), params, optimizer, extra)
+    return TrainState.start(jax.random.fold_in(key, np.uint32(0)), params, optimizer, extra)
 
 
 def eval_params(train_state: TrainState) -> Tree:
@@ -240,7 +244,7 @@ def chunks(
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
     step = step if isinstance(step, Partial) else Partial(step)
-    train_state = jax.tree.map(jnp.copy, together(train_state))  # the caller's buffers are not ours to give away
+    train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)
     while n > 0:
         size = min(every, n)
