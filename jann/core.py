@@ -204,9 +204,9 @@ def init(spec: Spec, key: jax.Array) -> Tree:
             keys = fold(key, path_name(path))
         if isinstance(keys, jax.core.Tracer):  # part of a program already
             return _drawn(param.init, inner, keys).reshape(param.shape)
-        for number, constant in enumerate(CONSTANTS):
-            if param.init is constant:
-                return jax.device_put(np.full(param.shape, number, np.float32))
+        constant = next((number for number, fill in enumerate(CONSTANTS) if param.init is fill), None)
+        if constant is not None and not keys.committed:
+            return jax.device_put(np.full(param.shape, constant, np.float32))
         quick = jax.default_backend() == "cpu" and getattr(param.init, "__module__", None) == OF_JAX
         return (_drawn_quickly if quick else _drawn)(param.init, inner, keys).reshape(param.shape)
 
@@ -218,7 +218,7 @@ def _drawn(init: Callable, shape: tuple[int, ...], keys: jax.Array) -> jax.Array
     return jax.vmap(lambda key: init(key, shape, jnp.float32))(keys) if keys.ndim else init(keys, shape, jnp.float32)
 
 
-CONSTANTS = jax.nn.initializers.zeros, jax.nn.initializers.ones  # which need no program
+CONSTANTS = jax.nn.initializers.zeros, jax.nn.initializers.ones  # of 0 and of 1, which need no program
 OF_JAX = jax.nn.initializers.normal().__module__
 
 # XLA takes most of a second to optimise on a CPU what draws an array once: so one program an array, in place of several

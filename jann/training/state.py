@@ -47,10 +47,10 @@ class TrainState:
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
     ) -> TrainState:
         """The state before the first step."""
-        # At once, not an operation at a time; but what is bound to devices, or part of a program, says where zeros go.
+        # In one program; but for what is bound to devices, Optax says where each array goes.
         bound = any(getattr(leaf, "committed", True) for leaf in jax.tree.leaves(params))
         opt_state = (optimizer.init if bound else jax.jit(optimizer.init))(params)
-        return cls(jax.device_put(np.int32(0)), key, params, opt_state, extra)
+        return cls(jnp.zeros((), jnp.int32), key, params, opt_state, extra)
 
     def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
@@ -65,7 +65,7 @@ class Average(NamedTuple):
 
 def start_average(tree: Tree) -> Average:
     """An average of nothing yet: the first update replaces `tree`."""
-    return Average(copied(tree), jax.device_put(np.int32(0)))
+    return Average(copied(tree), jnp.zeros((), jnp.int32))
 
 
 def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:
