@@ -144,7 +144,9 @@ def copied(tree: Tree) -> Tree:
     """The same arrays in memory of their own, where they are; unlike `jnp.copy`, without a program for each shape."""
 
     def copy(leaf):
-        own = isinstance(leaf, jax.Array)  # of NumPy's arrays, device_put may keep the memory
-        return jax.device_put(leaf, may_alias=False) if own else jnp.array(leaf)
+        concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+        if not concrete or not leaf.is_fully_addressable:  # device_put would keep NumPy's memory
+            return jnp.copy(leaf)
+        return jax.device_put(leaf, leaf.sharding if leaf.committed else None, may_alias=False)
 
     return jax.tree.map(copy, tree)

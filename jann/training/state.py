@@ -47,9 +47,11 @@ class TrainState:
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
     ) -> TrainState:
         """The state before the first step."""
-        # In one program; but for what is bound to devices, Optax says where each array goes.
-        bound = any(getattr(leaf, "committed", True) for leaf in jax.tree.leaves(params))
-        opt_state = (optimizer.init if bound else jax.jit(optimizer.init))(params)
+        leaves = jax.tree.leaves(params)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        # As one program; but where parameters are bound to devices, Optax says where each array goes.
+        free = not traced and not any(getattr(leaf, "committed", True) for leaf in leaves)
+        opt_state = (jax.jit(optimizer.init) if free else optimizer.init)(params)
         return cls(jnp.zeros((), jnp.int32), key, params, opt_state, extra)
 
     def replace(self, **changes: Any) -> TrainState:
