@@ -195,7 +195,6 @@ def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
 
     def draw(path, param):
-        inner = param.shape[len(param.stacked) :]
         if param.stacked:
             names = block_names(path_name(path), param.stacked, param.shape[: len(param.stacked)])
             hashes = np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
@@ -203,19 +202,21 @@ def init(spec: Spec, key: jax.Array) -> Tree:
         else:
             keys = fold(key, path_name(path))
         if isinstance(keys, jax.core.Tracer):  # part of a program already
-            return _drawn(param.init, inner, keys).reshape(param.shape)
+            return _drawn(param.init, param.shape, len(param.stacked), keys)
         constant = next((number for number, fill in enumerate(CONSTANTS) if param.init is fill), None)
         if constant is not None and not keys.committed:
             return jax.device_put(np.full(param.shape, constant, np.float32))
         quick = jax.default_backend() == "cpu" and getattr(param.init, "__module__", None) == OF_JAX
-        return (_drawn_quickly if quick else _drawn)(param.init, inner, keys).reshape(param.shape)
+        return (_drawn_quickly if quick else _drawn)(param.init, param.shape, len(param.stacked), keys)
 
     return tree_map_with_path(draw, spec, is_leaf=is_param)
 
 
-def _drawn(init: Callable, shape: tuple[int, ...], keys: jax.Array) -> jax.Array:
-    """One array, or with keys[blocks] as many: [*shape] or [blocks, *shape]"""
-    return jax.vmap(lambda key: init(key, shape, jnp.float32))(keys) if keys.ndim else init(keys, shape, jnp.float32)
+def _drawn(init: Callable, shape: tuple[int, ...], depth: int, keys: jax.Array) -> jax.Array:
+    """One array from one key; where its first `depth` axes are of equal blocks, from a key for each block."""
+    if not depth:
+        return init(keys, shape, jnp.float32)
+    return jax.vmap(lambda key: init(key, shape[depth:], jnp.float32))(keys).reshape(shape)
 
 
 CONSTANTS = jax.nn.initializers.zeros, jax.nn.initializers.ones  # of 0 and of 1, which need no program
@@ -226,7 +227,7 @@ OF_JAX = jax.nn.initializers.normal().__module__
 # make one factor of two: that is known of JAX's initialisers only.
 _drawn_quickly = jax.jit(
     _drawn,
-    static_argnums=(0, 1),
+    static_argnums=(0, 1, 2),
     compiler_options={"xla_backend_optimization_level": 1, "xla_disable_hlo_passes": "algsimp"},
 )
 

@@ -69,6 +69,10 @@ def test_init_draws_the_numbers_of_each_initialiser_alone_and_stacked(key):
     assert_equal(blocks, jnp.stack([alone("normal", f"blocks/{i}/normal") for i in range(2)]))
 
 
+def test_init_takes_keys_of_the_old_kind():
+    assert_equal(Tower().init(jax.random.PRNGKey(7)), Tower().init(jax.random.key(7)))
+
+
 def test_init_of_an_equal_model_compiles_nothing(key):
     class Small(Model):
         width: int
