@@ -92,7 +92,7 @@ class Model:
 
     def init(self, key: jax.Array) -> Tree:
         """key -> parameters. Each leaf's key is folded from its path, so that a leaf does not depend on the others."""
-        return init(self.spec(), key)
+        return init(as_spec(self), key)
 
     def __call__(self, params: Tree, *inputs, **options):
         return self.apply(params, *inputs, **options)[0]
@@ -195,16 +195,41 @@ def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
 
     def draw(path, param):
-        if not param.stacked:
-            return param.init(fold(key, path_name(path)), param.shape, jnp.float32)
-        depth = len(param.stacked)
-        outer, inner = param.shape[:depth], param.shape[depth:]
-        hashes = [zlib.crc32(name.encode()) for name in block_names(path_name(path), param.stacked, outer)]
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.array(hashes, np.uint32))
-        blocks = jax.vmap(lambda k: param.init(k, inner, jnp.float32))(keys)
-        return blocks.reshape(param.shape)
+        if param.stacked:
+            names = block_names(path_name(path), param.stacked, param.shape[: len(param.stacked)])
+            hashes = np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
+        else:
+            keys = fold(key, path_name(path))
+        if isinstance(keys, jax.core.Tracer):  # part of a program already
+            return _drawn(param.init, param.shape, len(param.stacked), keys)
+        constant = next((number for number, fill in enumerate(CONSTANTS) if param.init is fill), None)
+        if constant is not None and not keys.committed:
+            return jax.device_put(np.full(param.shape, constant, np.float32))
+        quick = jax.default_backend() == "cpu" and getattr(param.init, "__module__", None) == OF_JAX
+        return (_drawn_quickly if quick else _drawn)(param.init, param.shape, len(param.stacked), keys)
 
     return tree_map_with_path(draw, spec, is_leaf=is_param)
+
+
+def _drawn(init: Callable, shape: tuple[int, ...], depth: int, keys: jax.Array) -> jax.Array:
+    """One array from one key; where its first `depth` axes are of equal blocks, from a key for each block."""
+    if not depth:
+        return init(keys, shape, jnp.float32)
+    return jax.vmap(lambda key: init(key, shape[depth:], jnp.float32))(keys).reshape(shape)
+
+
+CONSTANTS = jax.nn.initializers.zeros, jax.nn.initializers.ones  # of 0 and of 1, which need no program
+OF_JAX = jax.nn.initializers.normal().__module__
+
+# XLA takes most of a second to optimise on a CPU what draws an array once: so one program an array, in place of several
+# for its operations, and that with less effort. Numbers are the same as operation by operation, for which XLA must not
+# make one factor of two: that is known of JAX's initialisers only.
+_drawn_quickly = jax.jit(
+    _drawn,
+    static_argnums=(0, 1, 2),
+    compiler_options={"xla_backend_optimization_level": 1, "xla_disable_hlo_passes": "algsimp"},
+)
 
 
 def block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:

@@ -4,7 +4,7 @@ Memory:    on Linux, memory that JAX frees on a CPU is kept for its next program
            it back, and the next step would ask the system for each of its pages again: the gradient of an LSTM (128
            steps, 256 units, 130 MB) takes 165 ms in place of 195 on two cores. Memory once used stays with the process.
            Off: JANN_KEEP_MEMORY=0.
-Programs:  those that took a fifth of a second to compile are kept on disk, in `jann/compiled` of the user's cache
+Programs:  those that took a twentieth of a second to compile are kept on disk, in `jann/compiled` of the user's cache
            (~/.cache on Linux), a folder for each machine, and found again by the next process. Off:
            JAX_ENABLE_COMPILATION_CACHE=0; another folder: JAX_COMPILATION_CACHE_DIR. The folder may be deleted.
 Convolutions: jaxlib 0.10 gives them on a CPU to a library of kernels that takes nearly twice the time of its own (6 for
@@ -57,4 +57,4 @@ def keep_programs() -> None:
     except OSError:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)  # JAX's second leaves out a model's start
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # JAX's second leaves out a model's start

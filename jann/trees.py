@@ -138,3 +138,15 @@ def unstacked(blocks: Tree) -> list[Tree]:
     """One tree with a leading axis -> the list of blocks: the form that is unrolled."""
     n = jax.tree.leaves(blocks)[0].shape[0]
     return [jax.tree.map(operator.itemgetter(i), blocks) for i in range(n)]
+
+
+def copied(tree: Tree) -> Tree:
+    """The same arrays in memory of their own, where they are; unlike `jnp.copy`, without a program for each shape."""
+
+    def copy(leaf):
+        concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+        if not concrete or not leaf.is_fully_addressable:  # device_put would keep NumPy's memory
+            return jnp.copy(leaf)
+        return jax.device_put(leaf, leaf.sharding if leaf.committed else None, may_alias=False)
+
+    return jax.tree.map(copy, tree)

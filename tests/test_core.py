@@ -45,6 +45,56 @@ def test_init_folds_each_leaf_by_its_path(key):
     np.testing.assert_array_equal(weight, jax.nn.initializers.lecun_normal()(own, (8, 8)))
 
 
+JAX_INITIALISERS = {
+    "lecun_normal": jax.nn.initializers.lecun_normal(),
+    "xavier_uniform": jax.nn.initializers.xavier_uniform(),
+    "normal": jax.nn.initializers.normal(0.02),
+    "scaled": jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "normal"),
+    "orthogonal": jax.nn.initializers.orthogonal(),
+    "ones": jax.nn.initializers.ones,
+    "own": lambda key, shape, dtype: 0.3 * jax.random.normal(key, shape, dtype) + 0.1,
+}
+
+
+def test_init_draws_the_numbers_of_each_initialiser_alone_and_stacked(key):
+    spec = {name: Param({"rows": 16, "columns": 24}, draw) for name, draw in JAX_INITIALISERS.items()}
+    drawn = init({**spec, "blocks": stack({"normal": spec["normal"]}, layers=2)}, key)
+    blocks = drawn.pop("blocks")["normal"]
+
+    def alone(name, path):
+        own = jax.random.fold_in(key, np.uint32(zlib.crc32(path.encode())))
+        return JAX_INITIALISERS[name](own, (16, 24), jnp.float32)
+
+    assert_equal(drawn, {name: alone(name, name) for name in spec})
+    assert_equal(blocks, jnp.stack([alone("normal", f"blocks/{i}/normal") for i in range(2)]))
+
+
+def test_init_takes_keys_of_the_old_kind():
+    assert_equal(Tower().init(jax.random.PRNGKey(7)), Tower().init(jax.random.key(7)))
+
+
+def test_init_of_an_equal_model_compiles_nothing(key):
+    class Small(Model):
+        width: int
+
+        def spec(self):  # with an initialiser made anew each time
+            return {"weight": Param({"inputs": 3, "outputs": self.width}, jax.nn.initializers.normal(0.1))}
+
+    def compilations(function):
+        names = []
+
+        def listen(name, seconds, **_):
+            names.append(name)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        function()
+        jax.monitoring.unregister_event_duration_listener(listen)
+        return names.count("/jax/core/compile/backend_compile_duration")
+
+    assert compilations(lambda: Small(5).init(key)) > 0
+    assert compilations(lambda: Small(5).init(key)) == 0
+
+
 def test_init_agrees_under_jit_vmap_and_eval_shape(key):
     params = MODEL.init(key)
     assert_equal(jax.jit(MODEL.init)(key), params)

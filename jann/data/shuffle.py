@@ -7,7 +7,9 @@ from jax import lax
 
 def round_keys(key: jax.Array, examples: int) -> jax.Array:
     """key -> uint32[rounds, 2]: what `shuffled` needs of a key. Rounds grow with the logarithm of the examples."""
-    return jax.random.bits(key, (16 + 4 * examples.bit_length(), 2), jnp.uint32)
+    rounds = 16 + 4 * examples.bit_length()
+    # As one axis, of which they are the same: XLA takes long to compile a last axis of two.
+    return jax.random.bits(key, (2 * rounds,), jnp.uint32).reshape(rounds, 2)
 
 
 def shuffled(rounds: jax.Array, which: jax.Array, positions: jax.Array, examples: int) -> jax.Array:

@@ -33,6 +33,7 @@ def linear_spec(inputs: Axes, outputs: Axes, bias: bool = True, init=lecun_norma
 def _of_matrix(init: Callable, axes: int) -> Callable:
     """An initialiser that sees [all inputs, all outputs], since those of JAX would take two axes for them."""
 
+    @functools.wraps(init)  # `jann.init` asks whose it is
     def draw(key, shape, dtype=jnp.float32):
         return init(key, (math.prod(shape[:axes]), math.prod(shape[axes:])), dtype).reshape(shape)
 

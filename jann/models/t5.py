@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from jann.layers import (
     token_positions,
 )
 
-normal = jax.nn.initializers.normal
+normal = cache(jax.nn.initializers.normal)  # so that equal kernels are drawn by one program
 
 
 class T5(Model):

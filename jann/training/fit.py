@@ -21,7 +21,7 @@ from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
 from jann.training.state import Step, TrainState, chunks, eval_params
-from jann.trees import Tree
+from jann.trees import Tree, copied
 
 
 def fit(
@@ -114,7 +114,7 @@ def fit(
                 bar.update(done, _note(row))
                 stop = done == end or interrupt.asked or _out_of_patience(log.rows, best, patience)
                 if checkpoints is None:
-                    good = jax.tree.map(jnp.copy, train_state)
+                    good = copied(train_state)
                 elif stop or done - saved >= (save_every or every):
                     checkpoints.save(done, train_state, _numbers(row))
                     saved = done

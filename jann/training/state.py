@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.tree_util import Partial
 
@@ -17,7 +18,7 @@ from jann.core import Model, split
 from jann.layers.canonical import convolutions_are_canonical
 from jann.parallel import together
 from jann.training.recompiled import Recompiled
-from jann.trees import Tree, combine, flatten
+from jann.trees import Tree, combine, copied, flatten
 
 Batch = Any
 Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
@@ -47,7 +48,12 @@ class TrainState:
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
     ) -> TrainState:
         """The state before the first step."""
-        return cls(jnp.zeros((), jnp.int32), key, params, optimizer.init(params), extra)
+        leaves = jax.tree.leaves(params)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        # As one program; but where parameters are bound to devices, Optax says where each array goes.
+        free = not traced and not any(getattr(leaf, "committed", True) for leaf in leaves)
+        opt_state = (jax.jit(optimizer.init) if free else optimizer.init)(params)
+        return cls(jnp.zeros((), jnp.int32), key, params, opt_state, extra)
 
     def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
@@ -62,7 +68,7 @@ class Average(NamedTuple):
 
 def start_average(tree: Tree) -> Average:
     """An average of nothing yet: the first update replaces `tree`."""
-    return Average(jax.tree.map(jnp.copy, tree), jnp.zeros((), jnp.int32))
+    return Average(copied(tree), jnp.zeros((), jnp.int32))
 
 
 def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:
@@ -85,7 +91,7 @@ def start(
         extra["statistics"] = start_average(statistics)
     if average_weights:
         extra["average"] = start_average(params)
-    return TrainState.start(jax.random.fold_in(key, 0), params, optimizer, extra)
+    return TrainState.start(jax.random.fold_in(key, np.uint32(0)), params, optimizer, extra)
 
 
 def eval_params(train_state: TrainState) -> Tree:
@@ -242,7 +248,7 @@ def chunks(
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
     step = step if isinstance(step, Partial) else Partial(step)
-    train_state = jax.tree.map(jnp.copy, together(train_state))  # the caller's buffers are not ours to give away
+    train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)
     while n > 0:
         size = min(every, n)

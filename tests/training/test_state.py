@@ -14,6 +14,7 @@ from jann.core import Model
 from jann.layers import batch_norm, batch_norm_spec, linear, linear_spec
 from jann.models import MLP
 from jann.training.state import start_average, update_average
+from jann.trees import copied
 
 MODEL = MLP(inputs=4, hidden=(8,), outputs=3, dropout=0.1)
 OBJECTIVE = jann.objective(MODEL, inputs="x")
@@ -352,6 +353,20 @@ def test_the_given_state_outlives_its_chunks(adam):
         np.testing.assert_array_equal(a, b)
     kept = run(step, batches, first, 7, 7)
     assert_bits(run(step, batches, first, 7, 7), kept)
+
+
+def test_a_copy_has_memory_of_its_own(key):
+    room = np.zeros(1024 + 16, np.float32)
+    host = room[-room.ctypes.data % 64 // 4 :][:1024]  # so placed that JAX could keep it
+    given = {"device": jnp.arange(3.0), "key": key, "host": host}
+    kept = copied(given)
+    host[:] = 1
+    with jax.debug_nans(False):  # which keeps inputs
+        jax.jit(lambda x: x + 1, donate_argnums=0)(given["device"])
+    assert given["device"].is_deleted()
+    np.testing.assert_array_equal(kept["device"], [0, 1, 2])
+    np.testing.assert_array_equal(kept["host"], np.zeros(1024))
+    np.testing.assert_array_equal(jax.random.key_data(kept["key"]), jax.random.key_data(key))
 
 
 def test_a_yielded_state_gives_its_memory_to_the_next(adam):
