@@ -95,6 +95,6 @@ CASE = Case(
     start=start,
     rivals={"jann": jann, "transformers": transformers, "reading": reading},
     reference="jann",
-    bars=(Bar("jann", "transformers", times=2.5), Bar("jann", "reading", times=0.65)),
+    bars=(Bar("jann", "transformers", times=3), Bar("jann", "reading", times=0.8)),
     checked=NEW,
 )

@@ -148,8 +148,8 @@ CASE = Case(
     },
     reference="jann",
     bars=(
-        Bar("jann", "raw", times=0.95), Bar("jann", "torch", times=1.2), Bar("jann", "torch_compile", times=1.4),
-        Bar("jann", "products", times=0.45),
+        Bar("jann", "raw", times=0.95), Bar("jann", "torch", times=1.4), Bar("jann", "torch_compile", times=1.4),
+        Bar("jann", "products", times=0.55),
     ),
     checked=2,
 )  # fmt: skip

@@ -131,6 +131,6 @@ CASE = Case(
         "products": products,
     },
     reference="jann",
-    bars=(Bar("jann", "torch", times=1.0), Bar("jann", "scan", times=1.2)),
+    bars=(Bar("jann", "torch", times=1.2), Bar("jann", "scan", times=1.2)),
     checked=2,
 )

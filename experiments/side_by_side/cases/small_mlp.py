@@ -332,9 +332,9 @@ CASE = Case(
     bars=(
         Bar("jann_step", "raw_step", times=0.95),
         Bar("jann_train", "raw_loop", times=1.3),
-        Bar("jann_train", "nnx", times=6),
-        Bar("jann_train", "equinox", times=3),
-        Bar("jann_train", "torch", times=4),
+        Bar("jann_train", "nnx", times=8),
+        Bar("jann_train", "equinox", times=3.8),
+        Bar("jann_train", "torch", times=5),
     ),
     checked=CHECKED,
 )
