@@ -47,8 +47,10 @@ def said(program, **environment):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a property of GNU's C library")
 def test_memory_of_a_program_is_kept_for_its_next_run():
     pages = (1 << 26) // 4096
-    assert int(said(FAULTS)) < pages / 10
+    assert int(said(FAULTS, JANN_KEEP_MEMORY="1")) < pages / 10
     assert int(said(FAULTS, JANN_KEEP_MEMORY="0")) > pages / 2
+    beside = FAULTS.replace("faults =", "jann.cpu_devices(2)\nfaults =")
+    assert int(said(beside, JANN_KEEP_MEMORY="1")) > pages / 2, "devices side by side have heaps of their own"
 
 
 def test_programs_are_kept_in_a_folder_unless_one_is_named(tmp_path):
