@@ -51,7 +51,8 @@ class Checkpoints:
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             self.folder,
-            item_handlers=ocp.PyTreeCheckpointHandler(use_compression=False),  # there is little to compress
+            # There is little to compress, and one data base for all arrays is written half as fast as a file for each.
+            item_handlers=ocp.PyTreeCheckpointHandler(use_compression=False, use_ocdbt=False),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy(policies),
                 create=not read_only,
