@@ -17,6 +17,7 @@ from jann.plots.style import COLORS, FAINT, INK, chart, house_style
 
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch", "transformers")
 RECORD = Path(__file__).parent / "RESULTS.md"
+WIDE = 20  # times the median rival: from there on a picture goes by powers of ten
 
 
 def machine() -> dict:
@@ -126,5 +127,7 @@ def picture(found: dict) -> Figure:
         color=[COLORS[0] if own else FAINT for own in ours], error_kw={"elinewidth": 1, "capsize": 2},
     )  # fmt: skip
     axes.grid(axis="y", visible=False)
+    if max(medians) > WIDE * sorted(medians)[len(medians) // 2]:  # a limit so far away that rivals look alike
+        axes.set_xscale("log")
     axes.set(xlabel=f"{found['unit']} ({'less' if found['less_is_better'] else 'more'} is better)", title=found["case"])
     return figure
