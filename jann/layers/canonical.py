@@ -78,9 +78,9 @@ def convolve_few(
     if isinstance(padding, str):
         reach = [(size - 1) * d + 1 for size, d in zip(weight.shape[:-2], dilation, strict=True)]
         pads = lax.padtype_to_pads(x.shape[1:-1], reach, stride, padding)
-    columns = _apart(_columns, x, places, stride[-1], tuple(pads[-1]), dilation[-1])
+    columns = _apart(_columns, x, places, stride[-1], pads[-1], dilation[-1])
     weight = weight.reshape(*window, 1, places * inputs, outputs)
-    return convolve(columns, weight, (*stride[:-1], 1), (*map(tuple, pads[:-1]), (0, 0)), (*dilation[:-1], 1))
+    return convolve(columns, weight, (*stride[:-1], 1), (*pads[:-1], (0, 0)), (*dilation[:-1], 1))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
