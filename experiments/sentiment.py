@@ -31,8 +31,9 @@ import tyro
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, masking_of
 from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
-from jann.core import Model, fold
+from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
+from jann.drawing import fold
 from jann.layers import linear, linear_spec
 from jann.models import BERT, TextCNN
 from jann.models.bert import sentence_embedding

@@ -9,15 +9,13 @@ import functools
 import importlib
 import itertools
 import math
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, dataclass_transform
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
+from jann.drawing import drawn
 from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
@@ -186,59 +184,13 @@ def is_param(node: Any) -> bool:
 # derived from the spec
 
 
-def fold(key: jax.Array | None, name: str) -> jax.Array | None:
-    """A key for `name`, folded (not split), so that other names do not change it. No key gives no key."""
-    return None if key is None else jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
-
-
 def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
 
     def draw(path, param):
-        if param.stacked:
-            names = block_names(path_name(path), param.stacked, param.shape[: len(param.stacked)])
-            hashes = np.array([zlib.crc32(name.encode()) for name in names], np.uint32)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
-        else:
-            keys = fold(key, path_name(path))
-        if isinstance(keys, jax.core.Tracer):  # part of a program already
-            return _drawn(param.init, param.shape, len(param.stacked), keys)
-        constant = next((number for number, fill in enumerate(CONSTANTS) if param.init is fill), None)
-        if constant is not None and not keys.committed:
-            return jax.device_put(np.full(param.shape, constant, np.float32))
-        quick = jax.default_backend() == "cpu" and getattr(param.init, "__module__", None) == OF_JAX
-        return (_drawn_quickly if quick else _drawn)(param.init, param.shape, len(param.stacked), keys)
+        return drawn(param.init, param.shape, path_name(path), param.stacked, key)
 
     return tree_map_with_path(draw, spec, is_leaf=is_param)
-
-
-def _drawn(init: Callable, shape: tuple[int, ...], depth: int, keys: jax.Array) -> jax.Array:
-    """One array from one key; where its first `depth` axes are of equal blocks, from a key for each block."""
-    if not depth:
-        return init(keys, shape, jnp.float32)
-    return jax.vmap(lambda key: init(key, shape[depth:], jnp.float32))(keys).reshape(shape)
-
-
-CONSTANTS = jax.nn.initializers.zeros, jax.nn.initializers.ones  # of 0 and of 1, which need no program
-OF_JAX = jax.nn.initializers.normal().__module__
-
-# XLA takes most of a second to optimise on a CPU what draws an array once: so one program an array, in place of several
-# for its operations, and that with less effort. Numbers are the same as operation by operation, for which XLA must not
-# make one factor of two: that is known of JAX's initialisers only.
-_drawn_quickly = jax.jit(
-    _drawn,
-    static_argnums=(0, 1, 2),
-    compiler_options={"xla_backend_optimization_level": 1, "xla_disable_hlo_passes": "algsimp"},
-)
-
-
-def block_names(path: str, stacked: tuple[int, ...], sizes: tuple[int, ...]) -> Iterator[str]:
-    """The paths that the blocks of a stacked parameter would have as a list, so that both forms start the same."""
-    for index in itertools.product(*map(range, sizes)):
-        parts = path.split("/")
-        for below, i in zip(stacked, index, strict=True):
-            parts.insert(len(parts) - below, str(i))
-        yield "/".join(parts)
 
 
 def stack(block: Spec, **axis: int) -> Spec:

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, Param, fold
+from jann.core import Model, Param
+from jann.drawing import fold
 from jann.layers import embedding, standard_normal
 from jann.trees import Tree
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import fold
 from jann.diffusion.losses import squared_error
 from jann.diffusion.predictions import over_features
+from jann.drawing import fold
 
 Velocity = Callable[[jax.Array, jax.Array], jax.Array]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jann.core import fold
 from jann.diffusion.predictions import check_prediction, noised, target
 from jann.diffusion.schedules import Schedule
+from jann.drawing import fold
 
 
 def diffusion_loss(

@@ -6,8 +6,9 @@ Lim, Arik, Loeff and Pfister 2021, "Temporal fusion transformers", arXiv:1912.09
 import jax
 import jax.numpy as jnp
 
-from jann.core import Spec, fold, stack
+from jann.core import Spec, stack
 from jann.depth import depth_keys
+from jann.drawing import fold
 from jann.layers.activations import dropout
 from jann.layers.dense import linear, linear_spec
 from jann.layers.dtypes import wide_dtype

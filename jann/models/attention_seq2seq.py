@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import observing, scope, tap
+from jann.drawing import fold
 from jann.layers import dropout, embedding, embedding_spec, gru_cell, gru_spec, linear, linear_spec
 from jann.models.recurrent import GRU
 from jann.trees import Tree

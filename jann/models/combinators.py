@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import scope
+from jann.drawing import fold
 
 Part = Model | Callable
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, Param, fold
+from jann.core import Model, Param
+from jann.drawing import fold
 from jann.trees import flatten, path_name
 
 Arguments = tuple[tuple[str, Any], ...]

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold, stack
+from jann.core import Model, stack
 from jann.depth import depth_keys, tap
+from jann.drawing import fold
 from jann.layers import (
     cache_places,
     causal_attention,

@@ -1,7 +1,8 @@
 """An LSTM that reads a window of a series and forecasts all steps ahead at once."""
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import tap
+from jann.drawing import fold
 from jann.layers import dropout, instance_norm, linear, linear_spec, lstm, lstm_spec
 
 

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import jax
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import tap
+from jann.drawing import fold
 from jann.layers import dropout, linear, linear_spec
 
 

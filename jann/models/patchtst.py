@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, Param, fold, stack
+from jann.core import Model, Param, stack
 from jann.depth import apply_blocks, depth_keys, tap
+from jann.drawing import fold
 from jann.layers import (
     attention,
     attention_spec,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import apply_blocks, depth_keys, scope, tap
+from jann.drawing import fold
 from jann.layers import dropout, gru, gru_spec, linear, linear_spec, lstm, lstm_spec, rnn, rnn_spec
 from jann.trees import Tree
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import scope
+from jann.drawing import fold
 from jann.layers import dropout, embedding, embedding_spec, linear, linear_spec
 from jann.models.recurrent import Recurrent, known_cell
 from jann.trees import Tree

@@ -5,8 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold, stack
+from jann.core import Model, stack
 from jann.depth import depth_keys, tap
+from jann.drawing import fold
 from jann.layers import dropout, embedding, embedding_spec, instance_norm, linear, linear_spec, lstm, lstm_spec
 from jann.layers.dtypes import wide_dtype
 from jann.layers.gated_residual import (

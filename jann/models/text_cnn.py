@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import tap
+from jann.drawing import fold
 from jann.layers import (
     conv,
     conv_spec,

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold, stack
+from jann.core import Model, stack
 from jann.depth import apply_blocks, depth_keys, scope, tap
+from jann.drawing import fold
 from jann.layers import (
     cache_places,
     cached_attention,

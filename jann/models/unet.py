@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import scope, tap
+from jann.drawing import fold
 from jann.layers import (
     attention,
     attention_spec,

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Param, fold
+from jann.core import Model, Param
 from jann.depth import scope, tap
+from jann.drawing import fold
 from jann.layers import one_hot
 from jann.models.mlp import MLP
 from jann.trees import Tree

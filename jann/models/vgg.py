@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import jax
 
-from jann.core import Model, fold
+from jann.core import Model
 from jann.depth import tap
+from jann.drawing import fold
 from jann.layers import (
     batch_norm,
     batch_norm_spec,

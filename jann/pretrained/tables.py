@@ -17,7 +17,8 @@ import numpy as np
 from einops import EinopsError
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, Param, block_names, in_form_of, is_param
+from jann.core import Model, Param, in_form_of, is_param
+from jann.drawing import block_names
 from jann.tensor_file import aligned
 from jann.trees import Tree, flatten, path_name, unflatten
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, fold, split
+from jann.core import Model, split
+from jann.drawing import fold
 from jann.training.objective import with_containers
 from jann.training.state import Step, TrainState, start_average, update_average
 from jann.trees import Tree, flatten

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 import jann
-from jann.core import fold
+from jann.drawing import fold
 from jann.layers import conv, conv_spec
 from jann.layers.canonical import channels_last, convolutions_are_canonical, convolve, convolve_few
 
