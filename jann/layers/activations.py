@@ -1,4 +1,4 @@
-"""What `jax.nn` does not have: dropout, the threshold, and two forms of gelu by name."""
+"""What `jax.nn` does not have: dropout, the threshold, two forms of gelu by name, and relu squared."""
 
 import jax
 import jax.numpy as jnp
@@ -32,3 +32,8 @@ def exact_gelu(x: jax.Array) -> jax.Array:
 def quick_gelu(x: jax.Array) -> jax.Array:
     """x[...] -> x σ(1.702 x), a cheaper form of gelu"""
     return x * jax.nn.sigmoid(1.702 * x)
+
+
+def squared_relu(x: jax.Array) -> jax.Array:
+    """x[...] -> max(x, 0)² (So et al. 2021, arXiv:2109.08668)"""
+    return jnp.square(jax.nn.relu(x))

@@ -9,7 +9,7 @@ import numpy as np
 
 from jann.layers.dtypes import wide_dtype
 
-SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn")
+SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
 def rotary_frequencies(
@@ -19,11 +19,13 @@ def rotary_frequencies(
 
     scaling:    (("type", name), (option, value), ...) with the options of the published configurations: "linear"
                 (factor), "dynamic" (factor, original), "llama3" (factor, low_freq_factor, high_freq_factor, original),
-                "yarn" (factor, original, beta_fast, beta_slow, attention_factor; Peng et al. 2023, arXiv:2309.00071);
+                "yarn" (factor, original, beta_fast, beta_slow, attention_factor; Peng et al. 2023, arXiv:2309.00071),
+                "longrope" (short_factor, long_factor, one number a frequency each, factor, original,
+                attention_factor; Ding et al. 2024, arXiv:2402.13753);
                 `original` is the number of positions that the model was trained on
-    positions:  what "dynamic" looks at, for it stretches with the longest sequence
+    positions:  what "dynamic" and "longrope" look at, for they stretch with the longest sequence
 
-    Raises ValueError for a type that is not one of these.
+    Raises ValueError for a type that is not one of these, and for factors that are not one a frequency.
     """
     options = dict(scaling)
     kind = options.pop("type", "default")
@@ -31,6 +33,8 @@ def rotary_frequencies(
     plain = base**-powers
     if kind == "default":
         return plain, 1.0
+    if kind == "longrope":
+        return _long(plain, positions, **options)
     factor = options["factor"]
     if kind == "linear":
         return plain / factor, 1.0
@@ -60,6 +64,16 @@ def rotary_frequencies(
             attention = _magnitude(factor, mscale or 1) / (_magnitude(factor, overall) if mscale and overall else 1)
         return plain / factor * (1 - kept) + plain * kept, attention
     raise ValueError(f"rotary scaling {kind!r} is unknown; there are {', '.join(SCALINGS)}")
+
+
+def _long(plain, positions, short_factor, long_factor, factor, original, attention_factor=None):
+    for name, each in (("short_factor", short_factor), ("long_factor", long_factor)):
+        if len(each) != len(plain):
+            raise ValueError(f"{name} of longrope has {len(each)} numbers for {len(plain)} frequencies")
+    if attention_factor is None:
+        attention_factor = math.sqrt(1 + math.log(max(factor, 1)) / math.log(original))
+    short, long = (plain / np.asarray(each) for each in (short_factor, long_factor))
+    return jnp.where(positions.max() < original, short, long), attention_factor
 
 
 def _magnitude(factor: float, mscale: float) -> float:

@@ -35,6 +35,7 @@ class BERT(Model):
                "span", where an answer begins and ends, logits [..., time, 2]
     pooler:    a layer on the first token, which "sentence" needs; see `pooled`
     segments:  kinds of sentences (a question and its text), numbered in the input `segments`
+    tied:      the table of tokens also gives the logits of the masked words
     """
 
     vocab: int = 30522
@@ -50,6 +51,7 @@ class BERT(Model):
     activation: Callable = exact_gelu
     epsilon: float = 1e-12
     dropout: float = 0.0
+    tied: bool = True
 
     def spec(self):
         if self.head not in HEADS:
@@ -76,9 +78,10 @@ class BERT(Model):
         }
         if self.pooler or self.head == "sentence":
             spec["pooler"] = dense(self.embed, self.embed)
-        if self.head == "words":  # the table of tokens gives the logits
-            bias = Param({"vocab": self.vocab}, zeros)
-            spec["head"] = {"dense": dense(self.embed, self.embed), "norm": norm, "bias": bias}
+        if self.head == "words":
+            vocab = {"vocab": self.vocab}
+            logits = {"bias": Param(vocab, zeros)} if self.tied else dense(embed, vocab)
+            spec["head"] = {"dense": dense(self.embed, self.embed), "norm": norm, **logits}
         elif self.head != "features":
             spec["head"] = dense(self.embed, 2 if self.head == "span" else self.labels)
         return spec
@@ -93,8 +96,8 @@ class BERT(Model):
         if self.head == "words":
             p = params["head"]
             y = layer_norm(p["norm"], self.activation(linear(p["dense"], x)), self.epsilon)
-            logits = y @ params["tokens"]["table"].T.astype(x.dtype)
-            return logits + p["bias"].astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)), state
+            weight = params["tokens"]["table"].T if self.tied else p["weight"]
+            return linear({"weight": weight, "bias": p["bias"]}, y), state
         if self.head == "sentence":
             x = dropout(self.pooled(params, x), self.dropout, fold(key, "pooled"))
         return x if self.head == "features" else linear(params["head"], x), state

@@ -1,5 +1,6 @@
 """GPT-2 (Radford et al. 2019, Language Models are Unsupervised Multitask Learners)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ class GPT2(Model):
     hidden:      width inside a block's second half, by default 4 embed
     dropout:     rate after the embedding, on attention weights and on what each half of a block adds
     tied:        the table of tokens also gives the logits
+    scaled:      scores are divided by sqrt(head); scaled_by_layer: and by the number of the block, from 1
     """
 
     vocab: int = 50257
@@ -49,6 +51,8 @@ class GPT2(Model):
     epsilon: float = 1e-5
     dropout: float = 0.0
     tied: bool = True
+    scaled: bool = True
+    scaled_by_layer: bool = False
 
     def spec(self):
         if self.embed % self.heads:
@@ -96,13 +100,21 @@ class GPT2(Model):
         x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
         block = partial(self.block, positions=positions, mask=mask)
         keys = depth_keys(fold(key, "blocks"), self.layers)
-        x, state = decoder_blocks(block, x, params["blocks"], positions, state, keys)
+        x, state = decoder_blocks(block, x, params["blocks"], positions, state, self.scales(), keys)
         return tap("normed", layer_norm(params["norm"], x, self.epsilon)), state
 
-    def block(self, x, p, cache, key, *, positions, mask):
+    def scales(self):
+        """What each block's scores are multiplied by, besides 1 / sqrt(head), [layers]; None is 1"""
+        if self.scaled and not self.scaled_by_layer:
+            return None
+        numbers = jnp.arange(1, self.layers + 1) if self.scaled_by_layer else jnp.ones(self.layers)
+        return (1 if self.scaled else math.sqrt(self.embed // self.heads)) / numbers
+
+    def block(self, x, p, cache, scale, key, *, positions, mask):
         """x[..., time, embed] -> (x + attention + MLP, cache)"""
         qkv = linear(p["qkv"], layer_norm(p["attention_norm"], x, self.epsilon))
         query, keys, values = (qkv[..., i, :, :] for i in range(3))
+        query = query if scale is None else query * scale.astype(query.dtype)
         y, cache = causal_attention(
             query, keys, values, positions, mask, cache, rate=self.dropout, key=fold(key, "attention")
         )

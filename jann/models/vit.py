@@ -26,13 +26,13 @@ from jann.layers import (
 class ViT(Model):
     """An image as a sequence of patches, through an encoder; a token put before them answers.
 
-    size, patch:  height and width of an image and of a patch, in pixels
+    size, patch:  height and width of an image and of a patch, in pixels; one number where both are equal
     outputs:      classes; 0 gives the features [..., 1 + patches, embed] instead of logits
     pooler:       a layer on the first token, which some published models carry; see `pooled`
     """
 
-    size: int = 224
-    patch: int = 16
+    size: int | tuple[int, int] = 224
+    patch: int | tuple[int, int] = 16
     channels: int = 3
     embed: int = 768
     layers: int = 12
@@ -46,8 +46,7 @@ class ViT(Model):
     dropout: float = 0.0
 
     def spec(self):
-        if self.size % self.patch:
-            raise ValueError(f"patch={self.patch} must divide size={self.size}")
+        rows, columns = self.grid()
         if self.embed % self.heads:
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         embed, hidden = {"embed": self.embed}, {"hidden": self.hidden}
@@ -61,11 +60,11 @@ class ViT(Model):
             "mlp_in": dense(embed, hidden),
             "mlp_out": dense(hidden, embed),
         }
-        pixels = {"height": self.patch, "width": self.patch, "channels": self.channels}
+        pixels = {**dict(zip(("height", "width"), _both(self.patch), strict=True)), "channels": self.channels}
         spec = {
             "patches": linear_spec(pixels, embed),
             "first": Param(embed, small_normal),
-            "positions": Param({"places": 1 + (self.size // self.patch) ** 2, **embed}, small_normal),
+            "positions": Param({"places": 1 + rows * columns, **embed}, small_normal),
             "blocks": stack(block, layers=self.layers),
             "norm": layer_norm_spec(self.embed),
         }
@@ -74,21 +73,28 @@ class ViT(Model):
         return {**spec, "head": linear_spec(self.embed, self.outputs, init=zeros)} if self.outputs else spec
 
     def apply(self, params, images, state=None, key=None):
-        """images[..., size, size, channels] -> logits[..., outputs]"""
+        """images[..., height, width, channels] -> logits[..., outputs]"""
         x = self.features(params, images, key)
         return (linear(params["head"], x[..., 0, :]) if self.outputs else x), state
 
+    def grid(self) -> tuple[int, int]:
+        """How many patches stand below and beside each other."""
+        counts = tuple(divmod(size, patch) for size, patch in zip(_both(self.size), _both(self.patch), strict=True))
+        if any(rest for _, rest in counts):
+            raise ValueError(f"patch={self.patch} must divide size={self.size}")
+        return counts[0][0], counts[1][0]
+
     def features(self, params, images, key=None):
-        """images[..., size, size, channels] -> [..., 1 + patches, embed], the answering token first"""
-        *lead, height, width, channels = images.shape
-        if (height, width, channels) != (self.size, self.size, self.channels):
+        """images[..., height, width, channels] -> [..., 1 + patches, embed], the answering token first"""
+        (height, width), (rows, columns) = _both(self.size), self.grid()
+        if images.shape[-3:] != (height, width, self.channels):
             raise ValueError(
-                f"images[..., {self.size}, {self.size}, {self.channels}] wanted, got {list(images.shape)}: "
+                f"images[..., {height}, {width}, {self.channels}] wanted, got {list(images.shape)}: "
                 f"resize them (jax.image.resize), or build the model for their size"
             )
-        rows = self.size // self.patch
-        x = images.reshape(*lead, rows, self.patch, rows, self.patch, channels)
-        x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * rows, self.patch, self.patch, channels)
+        lead, patch = images.shape[:-3], (height // rows, width // columns)
+        x = images.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
+        x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, self.channels)
         x = linear(params["patches"], x, axes=3)
         first = jnp.broadcast_to(params["first"].astype(x.dtype), (*lead, 1, self.embed))
         x = jnp.concatenate([first, x], -2)
@@ -110,3 +116,7 @@ class ViT(Model):
     def pooled(self, params, x):
         """features[..., places, embed] -> tanh of a layer on the first, [..., embed]"""
         return jnp.tanh(linear(params["pooler"], x[..., 0, :]))
+
+
+def _both(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.bert import BERT
-from jann.pretrained.hub import PretrainedError, activation, activation_name, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, labels_of, refuse
 from jann.pretrained.tables import Table
 
 MODEL = BERT
@@ -15,17 +15,13 @@ HEADS = {
     "BertForSequenceClassification": "sentence",
     "BertForTokenClassification": "tokens",
     "BertForQuestionAnswering": "span",
+    "BertForPreTraining": "words",  # of its two heads the second, of which sentence follows which, is not used
 }
 
 
 def from_config(config: dict) -> BERT:
-    refuse(
-        config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute",
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    name = (config.get("architectures") or ["BertModel"])[0]
-    if name not in HEADS:
-        raise PretrainedError(f"architecture {name!r} is not one that jann knows: {', '.join(HEADS)}")
+    refuse(config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
+    name = architecture(config, *HEADS)
     return BERT(
         vocab=config.get("vocab_size", 30522),
         positions=config.get("max_position_embeddings", 512),
@@ -39,6 +35,7 @@ def from_config(config: dict) -> BERT:
         pooler=name == "BertModel",
         activation=activation(config.get("hidden_act", "gelu")),
         epsilon=config.get("layer_norm_eps", 1e-12),
+        tied=config.get("tie_word_embeddings", True),
     )
 
 
@@ -55,6 +52,7 @@ def to_config(model: BERT) -> dict:
         "intermediate_size": model.hidden,
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
+        "tie_word_embeddings": model.tied,
         "id2label": {str(i): f"LABEL_{i}" for i in range(model.labels)},
         "label2id": {f"LABEL_{i}": i for i in range(model.labels)},
     }
@@ -80,7 +78,9 @@ def table(model: BERT, names: Sequence[str]) -> Table:
     if model.head == "words":
         transform = "cls.predictions.transform"
         head = (*dense(f"{transform}.dense", "head/dense"), *norm(f"{transform}.LayerNorm", "head/norm"))
-        head += (("cls.predictions.bias", "head/bias", None),)
+        head += (
+            (("cls.predictions.bias", "head/bias", None),) if model.tied else dense("cls.predictions.decoder", "head")
+        )
     else:
         head = dense("qa_outputs" if model.head == "span" else "classifier", "head")
     return (

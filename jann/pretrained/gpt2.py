@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.gpt2 import GPT2
-from jann.pretrained.hub import activation, activation_name, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, refuse
 from jann.pretrained.tables import Table
 
 MODEL = GPT2
@@ -11,7 +11,8 @@ IGNORED = r"\.attn\.(masked_)?bias$"  # the causal mask, in old files
 
 
 def from_config(config: dict) -> GPT2:
-    refuse(config, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    architecture(config, "GPT2LMHeadModel", "GPT2Model")
+    refuse(config, add_cross_attention=False)
     return GPT2(
         vocab=config.get("vocab_size", 50257),
         positions=config.get("n_positions", 1024),
@@ -22,6 +23,8 @@ def from_config(config: dict) -> GPT2:
         activation=activation(config.get("activation_function", "gelu_new")),
         epsilon=config.get("layer_norm_epsilon", 1e-5),
         tied=config.get("tie_word_embeddings", True),
+        scaled=config.get("scale_attn_weights", True),
+        scaled_by_layer=config.get("scale_attn_by_inverse_layer_idx", False),
     )
 
 
@@ -38,6 +41,8 @@ def to_config(model: GPT2) -> dict:
         "activation_function": activation_name(model.activation),
         "layer_norm_epsilon": model.epsilon,
         "tie_word_embeddings": model.tied,
+        "scale_attn_weights": model.scaled,
+        "scale_attn_by_inverse_layer_idx": model.scaled_by_layer,
     }
 
 

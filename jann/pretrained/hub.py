@@ -183,13 +183,14 @@ def _present(name: str) -> str:
 
 def activation(name: str) -> Callable:
     """Their name of an activation -> the function."""
-    from jann.layers import exact_gelu, quick_gelu
+    from jann.layers import exact_gelu, quick_gelu, squared_relu
 
     known = {
-        "gelu": exact_gelu, "gelu_new": jax.nn.gelu, "gelu_pytorch_tanh": jax.nn.gelu, "gelu_fast": jax.nn.gelu,
+        "gelu": exact_gelu, "gelu_python": exact_gelu, "gelu_new": jax.nn.gelu, "gelu_pytorch_tanh": jax.nn.gelu,
+        "gelu_fast": jax.nn.gelu, "gelu_accurate": jax.nn.gelu, "gelu_python_tanh": jax.nn.gelu,
         "quick_gelu": quick_gelu, "relu": jax.nn.relu, "relu6": jax.nn.relu6, "silu": jax.nn.silu,
         "swish": jax.nn.silu, "mish": jax.nn.mish, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid,
-        "leaky_relu": jax.nn.leaky_relu,
+        "leaky_relu": jax.nn.leaky_relu, "relu2": squared_relu, "hardswish": jax.nn.hard_swish,
     }  # fmt: skip
     if name not in known:
         raise PretrainedError(f"the activation {name!r} is not one that jann knows: {', '.join(sorted(known))}")
@@ -198,16 +199,25 @@ def activation(name: str) -> Callable:
 
 def activation_name(function: Callable) -> str:
     """The inverse of `activation`, in the spelling that published configurations use."""
-    from jann.layers import exact_gelu, quick_gelu
+    from jann.layers import exact_gelu, quick_gelu, squared_relu
 
     names = {
         exact_gelu: "gelu", jax.nn.gelu: "gelu_new", quick_gelu: "quick_gelu", jax.nn.relu: "relu",
         jax.nn.relu6: "relu6", jax.nn.silu: "silu", jax.nn.mish: "mish", jnp.tanh: "tanh",
         jax.nn.sigmoid: "sigmoid", jax.nn.leaky_relu: "leaky_relu",
+        squared_relu: "relu2", jax.nn.hard_swish: "hardswish",
     }  # fmt: skip
     if function not in names:
         raise PretrainedError(f"published configurations have no name for the activation {function}")
     return names[function]
+
+
+def architecture(config: dict, *known: str) -> str:
+    """The first of the configuration's architectures, which must be known; without any, the first that is known."""
+    name = (config.get("architectures") or known)[0]
+    if name not in known:
+        raise PretrainedError(f"architecture {name!r} is not one that jann knows: {', '.join(known)}")
+    return name
 
 
 def labels_of(config: dict) -> int:

@@ -5,11 +5,13 @@ from typing import Any
 
 from jann.layers.rotary import SCALINGS
 from jann.models.llama import Llama
-from jann.pretrained.hub import PretrainedError, activation, activation_name, refuse
+from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture, refuse
 from jann.pretrained.tables import Table
 
 MODEL = Llama
 IGNORED = r"rotary_emb\.inv_freq$"
+
+NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 # Where a configuration leaves an option out, its family's default counts.
 DEFAULTS = {
@@ -22,6 +24,7 @@ DEFAULTS = {
 
 def from_config(config: dict) -> Llama:
     kind = config["model_type"]
+    architecture(config, f"{NAMES[kind]}ForCausalLM", f"{NAMES[kind]}Model")
     config = {**DEFAULTS[kind], **config}
     refuse(config, pretraining_tp=1)
     layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
@@ -64,7 +67,10 @@ def rotary(config: dict, positions: int) -> tuple[float, tuple]:
     original = options.pop("original_max_position_embeddings", None)
     if kind != "linear":
         options["original"] = positions if kind == "dynamic" or original is None else original
-    return float(base), (("type", kind), *sorted(options.items()))
+    if kind == "longrope" and options.get("factor") is None:
+        options["factor"] = positions / options["original"]
+    lists = ((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())
+    return float(base), (("type", kind), *sorted(lists))
 
 
 def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
@@ -95,7 +101,7 @@ def to_config(model: Llama) -> dict:
         if "original" in scaling:
             scaling["original_max_position_embeddings"] = scaling.pop("original")
     config = {
-        "architectures": [{"qwen2": "Qwen2", "qwen3": "Qwen3"}.get(kind, kind.capitalize()) + "ForCausalLM"],
+        "architectures": [f"{NAMES[kind]}ForCausalLM"],
         "model_type": kind,
         "vocab_size": model.vocab,
         "hidden_size": model.embed,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.t5 import T5
-from jann.pretrained.hub import PretrainedError, activation, activation_name
+from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture
 from jann.pretrained.tables import Table
 
 MODEL = T5
@@ -11,9 +11,7 @@ IGNORED = r"^(encoder|decoder)\.embed_tokens\.weight$"  # copies of the shared t
 
 
 def from_config(config: dict) -> T5:
-    name = (config.get("architectures") or ["T5ForConditionalGeneration"])[0]
-    if name != "T5ForConditionalGeneration":
-        raise PretrainedError(f"architecture {name!r} is not one that jann knows: T5ForConditionalGeneration")
+    architecture(config, "T5ForConditionalGeneration")
     *gated, units = config.get("feed_forward_proj", "relu").split("-")
     if gated not in ([], ["gated"]):
         raise PretrainedError(f"feed_forward_proj={config['feed_forward_proj']!r} is not an activation or gated-one")

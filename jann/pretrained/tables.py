@@ -92,17 +92,17 @@ def load(
 
     names:    of all their tensors; tensor(name) reads one
     place:    place(array, path) -> the leaf, in its dtype and on its devices
-    ignored:  a regular expression of their names that have no place in ours
+    ignored:  a regular expression of their names that need no place in ours
 
     Raises WeightsError listing the tensors that are missing or of another shape, by their names; warns of those that
     are not used, as published files often carry another head.
     """
-    spec, left = model.spec(), {name for name in names if not re.search(ignored, name)}
+    spec, names = model.spec(), set(names)
     wanted = {path: sources_of(table, path, param) for path, param in flatten(spec).items()}
     needed = [name for sources in wanted.values() for name, _ in sources]
-    if missing := [f"{name}: missing" for name in needed if name not in left]:
+    if missing := [f"{name}: missing" for name in needed if name not in names]:
         raise WeightsError(f"the tensors do not fit {model}:\n  " + "\n  ".join(_first(missing)))
-    if unexpected := sorted(left - set(needed)):
+    if unexpected := sorted(name for name in names.difference(needed) if not re.search(ignored, name)):
         warnings.warn(f"not used, for {model} has no place for them: {', '.join(_first(unexpected))}", stacklevel=3)
 
     def part_of(name, axes, shape):

@@ -4,23 +4,21 @@ from collections.abc import Sequence
 
 from jann.models.vit import ViT
 from jann.pretrained.bert import dense, norm
-from jann.pretrained.hub import PretrainedError, activation, activation_name, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, labels_of, refuse
 from jann.pretrained.tables import Table
 
 MODEL = ViT
 IGNORED = "(?!)"
 
+
 def from_config(config: dict) -> ViT:
-    name = (config.get("architectures") or ["ViTModel"])[0]
-    if name not in ("ViTModel", "ViTForImageClassification"):
-        raise PretrainedError(f"architecture {name!r} is not one that jann knows: ViTModel, ViTForImageClassification")
     embed = config.get("hidden_size", 768)
-    bare = name == "ViTModel"
+    bare = architecture(config, "ViTModel", "ViTForImageClassification") == "ViTModel"
     if bare:
         refuse({"pooler_output_size": embed, **config}, pooler_output_size=embed, pooler_act="tanh")
     return ViT(
-        size=config.get("image_size", 224),
-        patch=config.get("patch_size", 16),
+        size=_pixels(config.get("image_size", 224)),
+        patch=_pixels(config.get("patch_size", 16)),
         channels=config.get("num_channels", 3),
         embed=embed,
         layers=config.get("num_hidden_layers", 12),
@@ -32,6 +30,11 @@ def from_config(config: dict) -> ViT:
         activation=activation(config.get("hidden_act", "gelu")),
         epsilon=config.get("layer_norm_eps", 1e-12),
     )
+
+
+def _pixels(size: int | list[int]) -> int | tuple[int, int]:
+    """One number for a square, [height, width] otherwise"""
+    return size if isinstance(size, int) else size[0] if size[0] == size[1] else tuple(size)
 
 
 def to_config(model: ViT) -> dict:

@@ -17,19 +17,26 @@ from jann.pretrained.llama import from_config as llama_of
 
 LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)
 SCALING = (("type", "yarn"), ("factor", 4.0), ("original", 16))
+LONG = (
+    ("type", "longrope"), ("factor", 4.0), ("long_factor", (2.0, 3.0)), ("original", 8), ("short_factor", (1.0, 1.5)),
+)  # fmt: skip
 MODELS = {
     "gpt2": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, activation=jax.nn.relu),
     "gpt2_untied": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, tied=False),
+    "gpt2_scaled": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, scaled=False, scaled_by_layer=True),
     "llama": LLAMA,
     "llama_scaled": Llama(11, 8, 2, 2, 12, head=6, rotary_scaling=SCALING, qkv_bias=True, out_bias=True, mlp_bias=True),
+    "llama_long": Llama(11, 8, 2, 2, 12, head=4, rotary_scaling=LONG),
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
     "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
     "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
     "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
+    "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
     "t5": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, gated=True, tied=False, decoder_layers=1),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
+    "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
     "vit_features": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=0, pooler=True),
 }
 
@@ -106,8 +113,8 @@ def test_both_spellings_of_rotary_options():
     assert llama_of(sizes | old) == llama_of(sizes | new)
     assert llama_of(sizes | old).rotary_base == 500.0
     assert llama_of(sizes | old).rotary_scaling == (("type", "linear"), ("factor", 2.0))
-    with pytest.raises(PretrainedError, match="rotary scaling 'longrope' is not one that jann knows"):
-        llama_of(sizes | {"rope_scaling": {"rope_type": "longrope", "factor": 2.0}})
+    with pytest.raises(PretrainedError, match="rotary scaling 'spiral' is not one that jann knows"):
+        llama_of(sizes | {"rope_scaling": {"rope_type": "spiral", "factor": 2.0}})
 
 
 def edit(folder, **changes):
@@ -122,13 +129,19 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     edit(folder, model_type="mamba9")
     with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gpt2"):
         from_pretrained(folder)
-    edit(folder, model_type="gpt2", scale_attn_by_inverse_layer_idx=True)
-    with pytest.raises(PretrainedError, match="scale_attn_by_inverse_layer_idx=True is not supported"):
+    edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForSequenceClassification"])
+    with pytest.raises(PretrainedError, match="'LlamaForSequenceClassification' is not one that jann knows: LlamaFor"):
+        from_pretrained(folder)
+    edit(folder, model_type="gpt2", architectures=None, add_cross_attention=True)
+    with pytest.raises(PretrainedError, match="add_cross_attention=True is not supported"):
         from_pretrained(folder)
 
 
 def test_the_configuration_of_another_family_is_noticed(folder):
     edit(folder, model_type="gpt2", n_embd=8, n_head=2, n_layer=2, vocab_size=11)
+    with pytest.raises(PretrainedError, match="architecture 'LlamaForCausalLM' is not one that jann knows: GPT2LM"):
+        from_pretrained(folder)
+    edit(folder, architectures=None)
     with pytest.raises(WeightsError, match=r"wte\.weight: missing"):
         from_pretrained(folder)
 

@@ -1,0 +1,28 @@
+"""ViT on images and patches that are not square."""
+
+import jax
+import numpy as np
+import pytest
+
+import jann
+from jann.models import ViT
+
+MODEL = ViT(size=(4, 9), patch=(2, 3), channels=2, embed=8, layers=1, heads=2, hidden=12, outputs=3)
+
+
+def test_patches_are_a_convolution_row_by_row(drawn):
+    params = drawn(MODEL)
+    images = jax.random.normal(jax.random.key(1), (5, 4, 9, 2))
+    seen = jann.observe(MODEL)(params, images)[1]["embedded"]
+    kernel = params["patches"]["weight"]
+    patches = jax.lax.conv_general_dilated(images, kernel, (2, 3), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    wanted = patches.reshape(5, 6, 8) + params["patches"]["bias"][None, None] + params["positions"][None, 1:]
+    np.testing.assert_allclose(seen[:, 1:], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(seen[:, 0], np.tile(params["first"] + params["positions"][0], (5, 1)), rtol=1e-6)
+
+
+def test_other_images_and_patches_that_do_not_fit_are_named(drawn):
+    with pytest.raises(ValueError, match=r"images\[\.\.\., 4, 9, 2\] wanted, got \[5, 9, 4, 2\]"):
+        MODEL(drawn(MODEL), jax.numpy.zeros((5, 9, 4, 2)))
+    with pytest.raises(ValueError, match=r"patch=2 must divide size=\(4, 9\)"):
+        ViT(size=(4, 9), patch=2).spec()
