@@ -7,7 +7,7 @@ from jax import lax
 from jann.core import Spec
 from jann.depth import observing, tap
 from jann.layers.activations import dropout
-from jann.layers.causal import causal_by_parts
+from jann.layers.causal import SHORTEST, causal_by_parts
 from jann.layers.dense import linear, linear_spec
 from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree
@@ -90,7 +90,8 @@ def dot_product_attention(
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
     plain = mask is None and bias is None and keys.shape == query.shape
-    if causal and plain and not (observing() or noisy) and jax.default_backend() == "cpu":
+    several = query.shape[-3] > SHORTEST  # one part leaves nothing out
+    if causal and plain and several and not (observing() or noisy) and jax.default_backend() == "cpu":
         return causal_by_parts(query, keys, values, query.shape[-1] ** -0.5 if scale is None else scale)
     if not (observing() or noisy or exact):
         batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]

@@ -9,6 +9,7 @@ from jax import lax
 from jann.layers.dtypes import wide_dtype
 
 PARTS = 2  # more leave out more of what is not seen, in smaller and slower products
+SHORTEST = 32  # of a part
 
 
 def causal_by_parts(query: jax.Array, keys: jax.Array, values: jax.Array, scale: float) -> jax.Array:
@@ -20,7 +21,7 @@ def causal_by_parts(query: jax.Array, keys: jax.Array, values: jax.Array, scale:
     """
     time = query.shape[-3]
     q, k, v = jnp.moveaxis(query, -3, -1), jnp.moveaxis(keys, -3, -1), values.swapaxes(-2, -3)
-    size = max(32, -(-time // PARTS))
+    size = max(SHORTEST, -(-time // PARTS))
     outputs, product = [], partial(jnp.einsum, preferred_element_type=wide_dtype(query))
     for start in range(0, time, size):
         end = min(start + size, time)
