@@ -1,8 +1,10 @@
 """The comparison with rivals: the same work or an error, ratios by round, tables that say what was wanted."""
 
+import importlib.util
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -25,6 +27,7 @@ from experiments.side_by_side.cases import (
     pipeline,
     resnet20,
     restore,
+    unets,
     vit,
 )
 from experiments.side_by_side.harness import Bar, Timing, check_same, speed_ratios, time_rivals
@@ -35,11 +38,10 @@ MACHINE = {"cpu": "a processor", "cores": 2, "load": 0.1, "versions": {"jax": "1
 TINY = decoders.Sizes(vocab=11, time=8, embed=16, layers=2, heads=2)
 SMALL = {
     forward: {"SIZES": TINY, "PORTION": 1},
-    gpt: {"SIZES": TINY, "BATCH": 2},
     lenet: {"BATCH": 4, "PORTION": 3},
     resnet20: {"BATCH": 4, "SIZE": 8, "WIDTHS": (4, 8), "DEPTH": 1},
     vit: {"SIZE": 8, "BATCH": 2, "EMBED": 16, "LAYERS": 2, "HEADS": 2, "HIDDEN": 32, "PORTION": 1},
-    diffusion: {"SIZE": 4, "BATCH": 2, "STEPS": 3, "WIDTHS": (8,), "GROUPS": 4},
+    diffusion: {"SIZE": 4, "BATCH": 2, "STEPS": 3, "SIZES": unets.Sizes(1, (8, 16), 1, (1,), 4)},
     pipeline: {"EXAMPLES": 50, "SHAPE": (2, 2, 1), "BATCH": 4, "PORTION": 15},
     loading: {"VOCAB": 64, "EMBED": 32, "LAYERS": 2, "HEADS": 4, "HIDDEN": 64},
     checkpoint: {"SIZES": (8, 16, 4)},
@@ -171,8 +173,24 @@ def test_rivals_do_the_same_work(small, name, rivals):
     assert all(found.size for found in losses.values())
 
 
+def test_pytorch_and_keras_do_the_same_work(small):
+    pytest.importorskip("torch")
+    check_same(first_losses(CASES["diffusion"], ["loop", "torch"]))
+    if importlib.util.find_spec("keras"):
+        check_same(first_losses(CASES["forward"], ["raw", "keras"]))
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt_small", "gpt_124m"])
+def test_gpts_of_all_sizes_are_trained_alike(small, name):
+    case = replace(CASES[name], start=partial(gpt.start, TINY, 2))
+    torch = ["torch"] if importlib.util.find_spec("torch") else []
+    losses = first_losses(case, ["raw", "jann", *torch])
+    check_same(losses)
+    assert losses["raw"].shape == (2,) and np.ptp(losses["raw"]) > 1e-3
+
+
 def test_training_a_gpt_takes_at_least_the_memory_of_its_arrays(small):
-    found = {name: memory.CASE.rivals[name](gpt.start())(2) for name in memory.CASE.rivals}
+    found = {name: memory.CASE.rivals[name](gpt.start(TINY, 2))(2) for name in memory.CASE.rivals}
     assert found["arrays"].megabytes == pytest.approx(1e-6 * 4 * (4 * 6_896 + 16 * (2 * 10 * 16 + 11)), rel=1e-9)
     check_same({name: np.asarray(each.losses) for name, each in found.items()})
     assert all(found["arrays"].megabytes < found[name].megabytes for name in ("jann", "raw", "linen"))
