@@ -1,6 +1,5 @@
 """The comparison with rivals: the same work or an error, ratios by round, tables that say what was wanted."""
 
-import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -10,16 +9,19 @@ import jax
 import numpy as np
 import pytest
 
+import jann
 from experiments.side_by_side import __main__ as command
 from experiments.side_by_side import scaling
 from experiments.side_by_side.cases import (
     CASES,
     checkpoint,
+    decode,
     decoders,
     diffusion,
     first_step,
     forward,
     gpt,
+    gpt_124m,
     lenet,
     loading,
     memory,
@@ -27,6 +29,7 @@ from experiments.side_by_side.cases import (
     pipeline,
     resnet20,
     restore,
+    small_mlp,
     unets,
     vit,
 )
@@ -37,7 +40,10 @@ from experiments.side_by_side.worker import covered, measured
 MACHINE = {"cpu": "a processor", "cores": 2, "load": 0.1, "versions": {"jax": "1.0"}}
 TINY = decoders.Sizes(vocab=11, time=8, embed=16, layers=2, heads=2)
 SMALL = {
+    small_mlp: {"PORTION": 20},
     forward: {"SIZES": TINY, "PORTION": 1},
+    gpt: {"SIZES": TINY},
+    decode: {"PROMPT": 2, "NEW": 6},
     lenet: {"BATCH": 4, "PORTION": 3},
     resnet20: {"BATCH": 4, "SIZE": 8, "WIDTHS": (4, 8), "DEPTH": 1},
     vit: {"SIZE": 8, "BATCH": 2, "EMBED": 16, "LAYERS": 2, "HEADS": 2, "HIDDEN": 32, "PORTION": 1},
@@ -173,20 +179,38 @@ def test_rivals_do_the_same_work(small, name, rivals):
     assert all(found.size for found in losses.values())
 
 
-def test_pytorch_and_keras_do_the_same_work(small):
-    pytest.importorskip("torch")
-    check_same(first_losses(CASES["diffusion"], ["loop", "torch"]))
-    if importlib.util.find_spec("keras"):
-        check_same(first_losses(CASES["forward"], ["raw", "keras"]))
-
-
-@pytest.mark.parametrize("name", ["gpt", "gpt_small", "gpt_124m"])
-def test_gpts_of_all_sizes_are_trained_alike(small, name):
-    case = replace(CASES[name], start=partial(gpt.start, TINY, 2))
-    torch = ["torch"] if importlib.util.find_spec("torch") else []
-    losses = first_losses(case, ["raw", "jann", *torch])
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # PyTorch copies from it
+@pytest.mark.parametrize(
+    ("library", "name", "rivals"),
+    [
+        ("keras", "small_mlp", ["raw_step", "keras", "keras_stateless"]),
+        ("keras", "forward", ["raw", "keras"]),
+        ("torch", "small_mlp", ["raw_step", "torch"]),
+        ("torch", "gpt", ["raw", "jann", "torch"]),
+        ("torch", "diffusion", ["loop", "torch"]),
+        ("transformers", "decode", ["jann", "transformers"]),
+    ],
+)
+def test_rivals_outside_jax_do_the_same_work(small, monkeypatch, library, name, rivals):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    pytest.importorskip(library)
+    starts = {"gpt": partial(gpt.start, TINY, 2), "decode": partial(decode.start, 3)}
+    case = CASES[name]
+    losses = first_losses(replace(case, start=starts.get(name, case.start)), rivals)
     check_same(losses)
-    assert losses["raw"].shape == (2,) and np.ptp(losses["raw"]) > 1e-3
+    assert np.ptp(losses[rivals[0]]) > 1e-3
+
+
+def test_rows_are_decoded_together_as_alone(small):
+    together, alone = (decode.jann(decode.start(rows))(1) for rows in (3, 1))
+    assert np.shape(together) == (3, decode.NEW) and together[0] == alone[0]
+
+
+def test_the_largest_gpt_is_gpt2_but_for_positions():
+    shapes = jax.eval_shape(decoders.jann_model(gpt_124m.SIZES).init, jax.random.key(0))
+    weights = jann.flatten(shapes)
+    assert decoders.sizes_of(weights) == gpt_124m.SIZES
+    assert sum(leaf.size for leaf in weights.values()) == 124_439_808 - (1024 - gpt_124m.SIZES.time) * 768
 
 
 def test_training_a_gpt_takes_at_least_the_memory_of_its_arrays(small):

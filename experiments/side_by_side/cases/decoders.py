@@ -34,8 +34,9 @@ def jann_model(sizes: Sizes):
 def sizes_of(weights: Arrays) -> Sizes:
     """The sizes of the model whose weights those are, by jann's paths."""
     vocab, embed = weights["tokens/table"].shape
+    time, _ = weights["positions/table"].shape
     layers, _, _, heads, _ = weights["blocks/qkv/weight"].shape
-    return Sizes(vocab, len(weights["positions/table"]), embed, layers, heads)
+    return Sizes(vocab, time, embed, layers, heads)
 
 
 def start(sizes: Sizes) -> Arrays:

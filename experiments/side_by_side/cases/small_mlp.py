@@ -314,7 +314,7 @@ def keras(start: Arrays) -> Advance:
     means = Means()
 
     def advance(portions):
-        net.fit(image, label, BATCH, portions, verbose=0, callbacks=[means], shuffle=False)
+        net.fit(image, label, batch_size=BATCH, epochs=portions, verbose=0, callbacks=[means], shuffle=False)
         totals = np.array(means.values) * np.arange(1, PORTION + 1)
         return np.diff(totals, prepend=0)
 
