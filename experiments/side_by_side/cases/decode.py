@@ -29,7 +29,7 @@ def jann(start: Arrays) -> Advance:
 
     prompts, model = start.pop("prompts"), decoders.jann_model(gpt.SIZES)
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
-    if len(prompts) == 1:
+    if len(prompts) == 1:  # with many rows its products are no faster
         params = jann.generation.for_decoding(model, params)
 
     def advance(portions):
