@@ -132,7 +132,9 @@ CASE = Case(
     rivals={"jann": jann, "loop": loop, "torch": torch, "torch_compile": partial(torch, compiled=True)},
     reference="jann",
     bars=(
-        Bar("jann", "loop", times=0.95), Bar("jann", "torch", times=1.0), Bar("jann", "torch_compile", times=1.0),
+        Bar("jann", "loop", times=0.95),
+        Bar("jann", "torch", times=1.0),
+        Bar("jann", "torch_compile", times=1.0),
     ),
     checked=CHECKED,
 )
