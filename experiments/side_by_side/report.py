@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.side_by_side.harness import Bar, Case, Timing, speed_ratios
 from jann.plots.style import COLORS, FAINT, INK, chart, house_style
 
-PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "torch", "transformers")
+PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "transformers")
 RECORD = Path(__file__).parent / "RESULTS.md"
 WIDE = 20  # times the median rival: from there on a picture goes by powers of ten
 

@@ -3,21 +3,25 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+import jann
 from experiments.side_by_side import __main__ as command
 from experiments.side_by_side import scaling
 from experiments.side_by_side.cases import (
     CASES,
     checkpoint,
+    decode,
     decoders,
     diffusion,
     first_step,
     forward,
     gpt,
+    gpt_124m,
     lenet,
     loading,
     memory,
@@ -25,6 +29,8 @@ from experiments.side_by_side.cases import (
     pipeline,
     resnet20,
     restore,
+    small_mlp,
+    unets,
     vit,
 )
 from experiments.side_by_side.harness import Bar, Timing, check_same, speed_ratios, time_rivals
@@ -34,12 +40,14 @@ from experiments.side_by_side.worker import covered, measured
 MACHINE = {"cpu": "a processor", "cores": 2, "load": 0.1, "versions": {"jax": "1.0"}}
 TINY = decoders.Sizes(vocab=11, time=8, embed=16, layers=2, heads=2)
 SMALL = {
+    small_mlp: {"PORTION": 20},
     forward: {"SIZES": TINY, "PORTION": 1},
-    gpt: {"SIZES": TINY, "BATCH": 2},
+    gpt: {"SIZES": TINY},
+    decode: {"PROMPT": 2, "NEW": 6},
     lenet: {"BATCH": 4, "PORTION": 3},
     resnet20: {"BATCH": 4, "SIZE": 8, "WIDTHS": (4, 8), "DEPTH": 1},
     vit: {"SIZE": 8, "BATCH": 2, "EMBED": 16, "LAYERS": 2, "HEADS": 2, "HIDDEN": 32, "PORTION": 1},
-    diffusion: {"SIZE": 4, "BATCH": 2, "STEPS": 3, "WIDTHS": (8,), "GROUPS": 4},
+    diffusion: {"SIZE": 4, "BATCH": 2, "STEPS": 3, "SIZES": unets.Sizes(1, (8, 16), 1, (1,), 4)},
     pipeline: {"EXAMPLES": 50, "SHAPE": (2, 2, 1), "BATCH": 4, "PORTION": 15},
     loading: {"VOCAB": 64, "EMBED": 32, "LAYERS": 2, "HEADS": 4, "HIDDEN": 64},
     checkpoint: {"SIZES": (8, 16, 4)},
@@ -171,8 +179,42 @@ def test_rivals_do_the_same_work(small, name, rivals):
     assert all(found.size for found in losses.values())
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # PyTorch copies from it
+@pytest.mark.parametrize(
+    ("library", "name", "rivals"),
+    [
+        ("keras", "small_mlp", ["raw_step", "keras", "keras_stateless"]),
+        ("keras", "forward", ["raw", "keras"]),
+        ("torch", "small_mlp", ["raw_step", "torch"]),
+        ("torch", "gpt", ["raw", "jann", "torch"]),
+        ("torch", "diffusion", ["loop", "torch"]),
+        ("transformers", "decode", ["jann", "transformers"]),
+    ],
+)
+def test_rivals_outside_jax_do_the_same_work(small, monkeypatch, library, name, rivals):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    pytest.importorskip(library)
+    starts = {"gpt": partial(gpt.start, TINY, 2), "decode": partial(decode.start, 3)}
+    case = CASES[name]
+    losses = first_losses(replace(case, start=starts.get(name, case.start)), rivals)
+    check_same(losses)
+    assert np.ptp(losses[rivals[0]]) > 1e-3
+
+
+def test_rows_are_decoded_together_as_alone(small):
+    together, alone = (decode.jann(decode.start(rows))(1) for rows in (3, 1))
+    assert np.shape(together) == (3, decode.NEW) and together[0] == alone[0]
+
+
+def test_the_largest_gpt_is_gpt2_but_for_positions():
+    shapes = jax.eval_shape(decoders.jann_model(gpt_124m.SIZES).init, jax.random.key(0))
+    weights = jann.flatten(shapes)
+    assert decoders.sizes_of(weights) == gpt_124m.SIZES
+    assert sum(leaf.size for leaf in weights.values()) == 124_439_808 - (1024 - gpt_124m.SIZES.time) * 768
+
+
 def test_training_a_gpt_takes_at_least_the_memory_of_its_arrays(small):
-    found = {name: memory.CASE.rivals[name](gpt.start())(2) for name in memory.CASE.rivals}
+    found = {name: memory.CASE.rivals[name](gpt.start(TINY, 2))(2) for name in memory.CASE.rivals}
     assert found["arrays"].megabytes == pytest.approx(1e-6 * 4 * (4 * 6_896 + 16 * (2 * 10 * 16 + 11)), rel=1e-9)
     check_same({name: np.asarray(each.losses) for name, each in found.items()})
     assert all(found["arrays"].megabytes < found[name].megabytes for name in ("jann", "raw", "linen"))

@@ -1,17 +1,20 @@
 """The cases, one a file. To add one: write its file with a `CASE`, and name it here.
 
 A case's file imports libraries inside its rivals, so that each worker has only its own. What several cases share is in
-`decoders`, `classifiers` and `limits`.
+`decoders`, `classifiers`, `unets` and `limits`.
 """
 
 from experiments.side_by_side.cases import (
     checkpoint,
     compile,
     decode,
+    decode_32,
     diffusion,
     first_step,
     forward,
     gpt,
+    gpt_124m,
+    gpt_small,
     imports,
     lenet,
     loading,
@@ -27,7 +30,7 @@ from experiments.side_by_side.cases import (
 )
 
 MODULES = (
-    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, memory, decode, vit, diffusion, imports, first_step, compile,
-    loading, pipeline, checkpoint, restore, pause,
+    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, memory, decode, decode_32, vit,
+    diffusion, imports, first_step, compile, loading, pipeline, checkpoint, restore, pause,
 )  # fmt: skip
 CASES = {module.CASE.name: module.CASE for module in MODULES}

@@ -1,8 +1,10 @@
 """Decoding one sequence with a small GPT, where the time goes into reading the weights and the cache.
 
-Greedy, from a prompt of 8 tokens to the model's 256 positions; checked are the tokens. `reading` is the limit: it reads
-as many bytes as the weights and the cache so far have, once for each token, and does nothing else.
+Greedy, from prompts of 8 tokens to the model's 256 positions; checked are the tokens. `reading` is the limit: it reads
+as many bytes as the weights and all rows' caches so far have, once for each token, and does nothing else.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -11,14 +13,13 @@ from experiments.side_by_side.harness import Advance, Arrays, Bar, Case
 
 PROMPT = 8
 NEW = gpt.SIZES.time - PROMPT
-PORTION = NEW
 
 
-def start() -> Arrays:
-    """Weights drawn ten times as large, so that what is likeliest is far from what is next, and a prompt."""
-    arrays = gpt.start()
-    tokens = arrays.pop("tokens")[0, :PROMPT]
-    return {"prompt": tokens, **{path: leaf * (10 if "table" in path else 3) for path, leaf in arrays.items()}}
+def start(rows: int) -> Arrays:
+    """Weights drawn ten times as large, so that what is likeliest is far from what is next, and prompts[rows, time]."""
+    prompts = np.random.default_rng(0).integers(0, gpt.SIZES.vocab, (rows, PROMPT))
+    weights = decoders.start(gpt.SIZES)
+    return {"prompts": prompts, **{path: leaf * (10 if "table" in path else 3) for path, leaf in weights.items()}}
 
 
 def jann(start: Arrays) -> Advance:
@@ -26,14 +27,14 @@ def jann(start: Arrays) -> Advance:
 
     import jann
 
-    prompt, model = start.pop("prompt").tolist(), decoders.jann_model(gpt.SIZES)
+    prompts, model = start.pop("prompts"), decoders.jann_model(gpt.SIZES)
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
-    params = jann.generation.for_decoding(model, params)
+    if len(prompts) == 1:  # with many rows its products are no faster
+        params = jann.generation.for_decoding(model, params)
 
     def advance(portions):
         for _ in range(portions):
-            made = jann.generation.generate(model, params, [prompt], NEW)
-            tokens = np.asarray(made.tokens[0])
+            tokens = np.asarray(jann.generation.generate(model, params, prompts, NEW).tokens)
         return tokens.tolist()
 
     return advance
@@ -48,7 +49,7 @@ def transformers(start: Arrays) -> Advance:
 
     import jann
 
-    prompt, model = torch.from_numpy(start.pop("prompt")).long()[None], decoders.jann_model(gpt.SIZES)
+    prompts, model = torch.from_numpy(start.pop("prompts")), decoders.jann_model(gpt.SIZES)
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
     with tempfile.TemporaryDirectory() as folder:
         jann.save_pretrained(folder, model, params)
@@ -58,21 +59,21 @@ def transformers(start: Arrays) -> Advance:
     def advance(portions):
         with torch.inference_mode():
             for _ in range(portions):
-                made = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), eos_token_id=None, **options)
-        return made[0, PROMPT:].tolist()
+                made = theirs.generate(prompts, attention_mask=torch.ones_like(prompts), eos_token_id=None, **options)
+        return made[:, PROMPT:].tolist()
 
     return advance
 
 
 def reading(start: Arrays) -> Advance:
-    """The limit: as many bytes as a token needs, the mean over the sequence, summed in one pass from memory."""
+    """The limit: as many bytes as a token of all rows needs, the mean over the sequence, summed in one pass."""
     import jax
     import jax.numpy as jnp
 
-    start.pop("prompt")
+    rows = len(start.pop("prompts"))
     tables = ("tokens/table", "positions/table")  # of the first all rows are read, for the logits; of the second one
     numbers = sum(leaf.size for path, leaf in start.items() if path not in tables) + start["tokens/table"].size
-    numbers += 2 * gpt.SIZES.layers * gpt.SIZES.embed * (PROMPT + NEW // 2)
+    numbers += rows * 2 * gpt.SIZES.layers * gpt.SIZES.embed * (PROMPT + NEW // 2)
     values = jnp.ones((numbers // 1024, 1024))
     read = jax.jit(lambda values, x: values @ x)
     x = jnp.ones(1024)
@@ -86,15 +87,21 @@ def reading(start: Arrays) -> Advance:
     return advance
 
 
-CASE = Case(
-    name="decode",
-    work=f"greedy decoding of one sequence, {NEW} tokens, by a GPT of {gpt.SIZES.layers} layers, {gpt.SIZES.embed} "
-    f"wide, float32",
-    unit="tokens/s",
-    portion=PORTION,
-    start=start,
-    rivals={"jann": jann, "transformers": transformers, "reading": reading},
-    reference="jann",
-    bars=(Bar("jann", "transformers", times=3), Bar("jann", "reading", times=0.8)),
-    checked=NEW,
-)
+def decoding(name: str, rows: int, bars: tuple[Bar, ...]) -> Case:
+    """The case of so many rows at once."""
+    sequences = "one sequence" if rows == 1 else f"{rows} sequences at once"
+    return Case(
+        name=name,
+        work=f"greedy decoding of {sequences}, {NEW} tokens, by a GPT of {gpt.SIZES.layers} layers, {gpt.SIZES.embed} "
+        f"wide, float32",
+        unit="tokens/s",
+        portion=rows * NEW,
+        start=partial(start, rows),
+        rivals={"jann": jann, "transformers": transformers, "reading": reading},
+        reference="jann",
+        bars=bars,
+        checked=NEW,
+    )
+
+
+CASE = decoding("decode", 1, (Bar("jann", "transformers", times=3), Bar("jann", "reading", times=0.8)))

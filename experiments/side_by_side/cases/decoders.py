@@ -4,6 +4,7 @@ Each takes (sizes, weights by jann's paths) and returns (forward, its parameters
 `forward(params, tokens[batch, time]) -> logits[batch, time, vocab]`, not compiled.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,14 @@ def jann_model(sizes: Sizes):
     from jann.models import GPT2
 
     return GPT2(*sizes)
+
+
+def sizes_of(weights: Arrays) -> Sizes:
+    """The sizes of the model whose weights those are, by jann's paths."""
+    vocab, embed = weights["tokens/table"].shape
+    time, _ = weights["positions/table"].shape
+    layers, _, _, heads, _ = weights["blocks/qkv/weight"].shape
+    return Sizes(vocab, time, embed, layers, heads)
 
 
 def start(sizes: Sizes) -> Arrays:
@@ -271,6 +280,48 @@ def haiku(sizes: Sizes, weights: Arrays) -> Built:
                 each = each.reshape(4 * embed if layer == "mlp_out" else embed, -1)
             params.setdefault(f"{layer}_{i}", {})[name] = jnp.asarray(each if part == "weight" else each.reshape(-1))
     return hk.without_apply_rng(hk.transform(decoder)).apply, params
+
+
+def keras(sizes: Sizes, weights: Arrays) -> Built:
+    """Keras's functional model on JAX, called without state, so that it can be compiled like the others."""
+    os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it when it is imported
+    import keras
+    from keras import layers as nn
+
+    vocab, time, embed, layers, heads = sizes
+
+    class Positions(nn.Embedding):
+        def call(self, tokens):
+            return super().call(keras.ops.arange(tokens.shape[1])[None])
+
+    def norm(name):
+        return nn.LayerNormalization(epsilon=1e-5, name=name)
+
+    def gelu(x):
+        return keras.activations.gelu(x, approximate=True)
+
+    tokens, table = keras.Input((time,), dtype="int32"), nn.ReversibleEmbedding(vocab, embed, name="tokens")
+    x = table(tokens) + Positions(time, embed, name="positions")(tokens)
+    for i in range(layers):
+        y = norm(f"attention_norm_{i}")(x)
+        x = x + nn.MultiHeadAttention(heads, embed // heads, name=f"attention_{i}")(y, y, use_causal_mask=True)
+        y = nn.Dense(4 * embed, gelu, name=f"mlp_in_{i}")(norm(f"mlp_norm_{i}")(x))
+        x = x + nn.Dense(embed, name=f"mlp_out_{i}")(y)
+    decoder = keras.Model(tokens, table(norm("norm")(x), reverse=True))
+
+    for name in ("tokens", "positions"):
+        decoder.get_layer(name).set_weights([weights[f"{name}/table"]])
+    decoder.get_layer("norm").set_weights([weights["norm/scale"], weights["norm/bias"]])
+    for i in range(layers):
+        block = {path.removeprefix("blocks/"): leaf[i] for path, leaf in weights.items() if path.startswith("blocks/")}
+        for name in ("attention_norm", "mlp_norm", "mlp_in", "mlp_out"):
+            kernel = block[f"{name}/{'scale' if 'norm' in name else 'weight'}"]
+            decoder.get_layer(f"{name}_{i}").set_weights([kernel, block[f"{name}/bias"]])
+        parts = [part for j in range(3) for part in (block["qkv/weight"][:, j], block["qkv/bias"][j])]
+        parts += [block["attention_out/weight"], block["attention_out/bias"]]
+        decoder.get_layer(f"attention_{i}").set_weights(parts)
+    params = [variable.value for variable in decoder.trainable_variables]
+    return lambda params, tokens: decoder.stateless_call(params, [], tokens)[0], params
 
 
 def torch(sizes: Sizes, weights: Arrays) -> Built:

@@ -124,6 +124,7 @@ CASE = Case(
         "nnx_cached": partial(nnx, cached=True),
         "equinox": equinox,
         "haiku": partial(jitted, decoders.haiku),
+        "keras": partial(jitted, decoders.keras),
         "torch": torch,
         "torch_compile": partial(torch, compiled=True),
         "empty": empty,

@@ -6,8 +6,9 @@ quickly computed again (`jann.depth.keep_products`). That some are not alive at 
 """
 
 from collections.abc import Callable
+from functools import partial
 
-from experiments.side_by_side.cases import gpt
+from experiments.side_by_side.cases import decoders, gpt
 from experiments.side_by_side.harness import Advance, Arrays, Bar, Case, Measured
 
 
@@ -40,8 +41,8 @@ def linen(start: Arrays) -> Advance:
 
 def arrays(start: Arrays) -> Advance:
     """The limit."""
-    vocab, time, embed, layers, _ = gpt.SIZES
-    tokens = gpt.BATCH * time
+    vocab, time, embed, layers, _ = decoders.sizes_of(start)
+    tokens = len(start["tokens"]) * time
     # input, queries with keys and values, attention, its projection, and the wide layer before its activation
     block = tokens * embed * (1 + 3 + 1 + 1 + 4)
     parameters = sum(leaf.size for name, leaf in start.items() if name != "tokens")
@@ -55,7 +56,7 @@ CASE = Case(
     f"{gpt.BATCH} × {gpt.SIZES.time}, float32, AdamW",
     unit="MB",
     portion=1,
-    start=gpt.start,
+    start=partial(gpt.start, gpt.SIZES, gpt.BATCH),
     rivals={"jann": jann, "raw": raw, "linen": linen, "arrays": arrays},
     reference="jann",
     bars=(Bar("jann", "arrays", memory=1.3), Bar("jann", "raw", memory=1.0)),

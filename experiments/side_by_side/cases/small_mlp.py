@@ -5,6 +5,7 @@ beforehand, except `raw_loop`, which gathers each from NumPy arrays as a first v
 alone also shuffles and gathers within the time.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import cycle, islice, pairwise
@@ -280,10 +281,76 @@ def haiku(start: Arrays) -> Advance:
     return python_loop(step, (params, optimizer.init(params)), on_device(start))
 
 
+# Keras, with JAX below it
+
+
+def keras_model(start: Arrays):
+    """-> (keras, a model with the first weights, its optimiser, its loss)"""
+    os.environ["KERAS_BACKEND"] = "jax"  # Keras reads it when it is imported
+    import keras
+
+    *hidden, last = SIZES[1:]
+    net = keras.Sequential([keras.Input(SIZES[:1]), *(keras.layers.Dense(size, "relu") for size in hidden)])
+    net.add(keras.layers.Dense(last))
+    net.set_weights([array for pair in layers(start) for array in pair])
+    # Its epsilon is the paper's "epsilon hat", added before the correction of the moments; so it is ours at first.
+    optimizer = keras.optimizers.Adam(LEARNING_RATE, epsilon=1e-8 * (1 - 0.999) ** 0.5)
+    return keras, net, optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def keras(start: Arrays) -> Advance:
+    """Keras's own loop, `fit`, an epoch of all batches a portion; the losses from the means that it tells callbacks."""
+    keras, net, optimizer, loss = keras_model(start)
+    net.compile(optimizer, loss, jit_compile=True)
+    image, label = (start[name][start["rows"].reshape(-1)] for name in ("image", "label"))
+
+    class Means(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.values = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.values.append(logs["loss"])
+
+    means = Means()
+
+    def advance(portions):
+        net.fit(image, label, batch_size=BATCH, epochs=portions, verbose=0, callbacks=[means], shuffle=False)
+        totals = np.array(means.values) * np.arange(1, PORTION + 1)
+        return np.diff(totals, prepend=0)
+
+    return advance
+
+
+def keras_stateless(start: Arrays) -> Advance:
+    """The loop of Keras's guide to writing one in JAX: a step without state, compiled."""
+    import jax
+
+    _, net, optimizer, loss = keras_model(start)
+    optimizer.build(net.trainable_variables)
+
+    def with_updates(trainable, others, batch):
+        logits, others = net.stateless_call(trainable, others, batch["image"], training=True)
+        return loss(batch["label"], logits), others
+
+    gradient = jax.value_and_grad(with_updates, has_aux=True)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, batch):
+        trainable, others, opt_state = state
+        (value, others), grads = gradient(trainable, others, batch)
+        trainable, opt_state = optimizer.stateless_apply(opt_state, grads, trainable)
+        return (trainable, others, opt_state), value
+
+    variables = net.trainable_variables, net.non_trainable_variables, optimizer.variables
+    state = tuple([variable.value for variable in each] for each in variables)
+    return python_loop(step, state, on_device(start))
+
+
 # PyTorch
 
 
-def torch(start: Arrays) -> Advance:
+def torch(start: Arrays, compiled: bool = False) -> Advance:
+    """PyTorch's usual loop; compiled with `torch.compile`, and then Adam is the fused one."""
     import torch
     from torch import nn
 
@@ -294,11 +361,12 @@ def torch(start: Arrays) -> Advance:
             linear.bias.copy_(torch.tensor(b))
     *hidden, last = linears
     net = nn.Sequential(*(module for linear in hidden for module in (linear, nn.ReLU())), last)
-    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
+    optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE, fused=compiled)
+    forward = torch.compile(net) if compiled else net
 
     def step(state, batch):
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(net(batch["image"]), batch["label"])
+        loss = nn.functional.cross_entropy(forward(batch["image"]), batch["label"])
         loss.backward()
         optimizer.step()
         return state, loss.detach()
@@ -326,7 +394,10 @@ CASE = Case(
         "nnx": nnx,
         "nnx_cached": partial(nnx, cached=True),
         "equinox": equinox,
+        "keras": keras,
+        "keras_stateless": keras_stateless,
         "torch": torch,
+        "torch_compile": partial(torch, compiled=True),
     },
     reference="jann_train",
     bars=(
