@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, Spec, as_spec, check, in_form_of, is_param
-from jann.process import heaps_for_devices
+from jann.process import run_side_by_side
 from jann.trees import Node, Tree, flatten, path_name
 
 
@@ -22,7 +22,7 @@ def cpu_devices(n: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", n or os.cpu_count())
     except RuntimeError:
         raise RuntimeError("jann.cpu_devices() comes before JAX is first used: move it to the top") from None
-    heaps_for_devices(n or os.cpu_count())
+    run_side_by_side()
 
 
 def shardings(

@@ -21,6 +21,14 @@ for _ in range(6):
     counts.append(faults() - before)
 print(min(counts[2:]))
 """
+AHEAD = """
+import jann, jax, jax.numpy as jnp
+
+long = jax.jit(lambda x: jax.lax.fori_loop(0, 200, lambda _, y: jnp.tanh(y @ x), x))
+x = jnp.ones((400, 400))
+long(x).block_until_ready()
+print(not long(x).is_ready())
+"""
 FIRST_STEP = """
 import jann, jann.data, jax, numpy as np, optax
 
@@ -51,6 +59,14 @@ def test_memory_of_a_program_is_kept_for_its_next_run():
     assert int(said(FAULTS, JANN_KEEP_MEMORY="0")) > pages / 2
     beside = FAULTS.replace("faults =", "jann.cpu_devices(2)\nfaults =")
     assert int(said(beside, JANN_KEEP_MEMORY="1")) > pages / 2, "devices side by side have heaps of their own"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a property of GNU's C library")
+def test_programs_that_wait_for_each_other_do_not_hold_memory_meanwhile():
+    assert said(AHEAD, JANN_KEEP_MEMORY="1") == "False", "the thread that calls a program runs it"
+    assert said(AHEAD, JANN_KEEP_MEMORY="0") == "True"
+    assert said(AHEAD, JANN_KEEP_MEMORY="1", JAX_CPU_ENABLE_ASYNC_DISPATCH="1") == "True", "the user's choice counts"
+    assert said(AHEAD.replace("long =", "jann.cpu_devices(2)\nlong ="), JANN_KEEP_MEMORY="1") == "True"
 
 
 def test_programs_are_kept_in_a_folder_unless_one_is_named(tmp_path):
