@@ -96,11 +96,16 @@ def markdown(found: dict, machine: dict, rounds: int) -> str:
         lines += ["", "| wanted | found | |", "|---|---:|---|"]
         for bar in found["bars"]:
             lines.append(f"| {bar['bar']} | {ratio(bar)} | {'met' if bar['met'] else 'missed'} |")
+    work = f"{found['work'][0].upper()}{found['work'][1:]}. Medians of {rounds} rounds, in brackets the extremes."
+    return section(found["case"], work, "experiments.side_by_side", machine, lines)
+
+
+def section(title: str, work: str, module: str, machine: dict, lines: list[str]) -> str:
+    """A part of RESULTS.md: the date, the work, the command, the machine, the table."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return "\n".join([
-        f"## {found['case']}, {datetime.date.today()}", "",
-        f"{found['work'][0].upper()}{found['work'][1:]}. Medians of {rounds} rounds, in brackets the extremes.", "",
-        f"`python -m experiments.side_by_side {shlex.join(sys.argv[1:])}`", "",
+        f"## {title}, {datetime.date.today()}", "", work, "",
+        f"`python -m {module} {shlex.join(sys.argv[1:])}`", "",
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load']} before the start; {versions}", "",
         *lines, "",
     ])  # fmt: skip

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator
 
 from experiments.side_by_side.cases import decoders, small_mlp
 from experiments.side_by_side.cases.decoders import Sizes
-from experiments.side_by_side.report import machine
+from experiments.side_by_side.report import RECORD, machine, section
 from jann.plots.style import COLORS, FAINT, Picture, house_style, quiet
 from jann.training import write_json
 
@@ -145,6 +145,7 @@ def main(
     rounds: int = 5,
     seconds: float = 0.3,
     out: Path = Path("runs/side_by_side/scaling"),
+    record: bool = False,
 ) -> None:
     """Times jann's training step along each axis and prints the power with which it grows.
 
@@ -153,26 +154,33 @@ def main(
         rounds: Turns of each size, interleaved; the median counts.
         seconds: About how long a turn takes (at least one step).
         out: Where results.json and scaling.png go.
+        record: Also append the table to experiments/side_by_side/RESULTS.md; the machine should do nothing else.
     """
     if unknown := set(axes) - set(POINTS):
         raise SystemExit(f"--axes {' '.join(unknown)}: there are {', '.join(POINTS)}")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     before = machine()
-    rows = []
-    print("| | from – to | seconds a step | slope of time | slope of multiplications |\n|---|---:|---:|---:|---:|")
+    rows, lines = [], [
+        "| | from – to | seconds a step | slope of time | slope of multiplications |", "|---|---:|---:|---:|---:|"
+    ]  # fmt: skip
+    print("\n".join(lines))
     for axis in axes:
         row = measured(axis, POINTS[axis], rounds, seconds)
         rows.append(row)
         values, times = row["values"], row["seconds"]
-        print(
+        lines.append(
             f"| {axis} | {values[0]} – {values[-1]} | {times[0]:.3g} – {times[-1]:.3g} | {row['slope']:.2f} "
-            f"| {row['multiplications_slope']:.2f} |",
-            flush=True,
+            f"| {row['multiplications_slope']:.2f} |"
         )
+        print(lines[-1], flush=True)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", {"machine": before, "rows": rows})
     picture(rows).savefig(out / "scaling.png")
     print(f"wrote {out}")
+    if record:
+        work = f"{__doc__.splitlines()[0]} Medians of {rounds} rounds."
+        with RECORD.open("a") as file:
+            file.write(section("scaling", work, "experiments.side_by_side.scaling", before, lines) + "\n")
 
 
 if __name__ == "__main__":
