@@ -2,12 +2,12 @@
 
 Memory:    on Linux, memory that JAX frees on a CPU is kept for its next program, as on a GPU. The C library would hand
            it back, and the next step would ask the system for each of its pages again: the gradient of an LSTM (128
-           steps, 256 units, 130 MB) takes 160 ms in place of 210 on two cores. For that the thread that calls a program
+           steps, 256 units, 130 MB) takes 180 ms in place of 225 on two cores. For that the thread that calls a program
            runs it, so that its memory comes from the heap that can be kept, and steps do not pile up with memory each
            (ten of a GPT's ahead of time: 3 GB in place of 0.8). Then Python's part of a step does not overlap with the
-           last one: 170 microseconds in place of 120 for a small MLP's step called from Python (a scan of them loses
-           nothing). `jann.cpu_devices()`, after which programs run side by side, takes it back. It is for up to four
-           cores, where it was measured; JANN_KEEP_MEMORY=0 turns it off, 1 on with any number.
+           last one: about 170 microseconds in place of 120 for a small MLP's step called from Python, though a scan of
+           them loses nothing. `jann.cpu_devices()`, after which programs run side by side, takes it back. It is for up
+           to four cores, where it was measured; JANN_KEEP_MEMORY=0 turns it off, 1 on with any number.
 Programs:  those that took a twentieth of a second to compile are kept on disk, in `jann/compiled` of the user's cache
            (~/.cache on Linux), a folder for each machine, and found again by the next process. Off:
            JAX_ENABLE_COMPILATION_CACHE=0; another folder: JAX_COMPILATION_CACHE_DIR. The folder may be deleted.
