@@ -34,7 +34,7 @@ def rotary_frequencies(
     if kind == "default":
         return plain, 1.0
     if kind == "longrope":
-        return _long(plain, positions, **options)
+        return _long(plain, positions, options)
     factor = options["factor"]
     if kind == "linear":
         return plain / factor, 1.0
@@ -66,14 +66,17 @@ def rotary_frequencies(
     raise ValueError(f"rotary scaling {kind!r} is unknown; there are {', '.join(SCALINGS)}")
 
 
-def _long(plain, positions, short_factor, long_factor, factor, original, attention_factor=None):
-    for name, each in (("short_factor", short_factor), ("long_factor", long_factor)):
-        if len(each) != len(plain):
-            raise ValueError(f"{name} of longrope has {len(each)} numbers for {len(plain)} frequencies")
-    if attention_factor is None:
-        attention_factor = math.sqrt(1 + math.log(max(factor, 1)) / math.log(original))
-    short, long = (plain / np.asarray(each) for each in (short_factor, long_factor))
-    return jnp.where(positions.max() < original, short, long), attention_factor
+def _long(plain: np.ndarray, positions: jax.Array, options: dict[str, Any]) -> tuple[jax.Array, float]:
+    frequencies, original = [], options["original"]
+    for name in ("short_factor", "long_factor"):
+        factors = options.get(name, ())
+        if len(factors) != len(plain):
+            raise ValueError(f"{name} of longrope has {len(factors)} numbers for {len(plain)} frequencies")
+        frequencies.append(plain / np.asarray(factors))
+    attention = options.get("attention_factor")
+    if attention is None:
+        attention = math.sqrt(1 + math.log(max(options["factor"], 1)) / math.log(original))
+    return jnp.where(positions.max() < original, *frequencies), attention
 
 
 def _magnitude(factor: float, mscale: float) -> float:

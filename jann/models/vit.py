@@ -92,7 +92,7 @@ class ViT(Model):
                 f"images[..., {height}, {width}, {self.channels}] wanted, got {list(images.shape)}: "
                 f"resize them (jax.image.resize), or build the model for their size"
             )
-        lead, patch = images.shape[:-3], (height // rows, width // columns)
+        lead, patch = images.shape[:-3], _both(self.patch)
         x = images.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
         x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, self.channels)
         x = linear(params["patches"], x, axes=3)
