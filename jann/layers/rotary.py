@@ -9,7 +9,18 @@ import numpy as np
 
 from jann.layers.dtypes import wide_dtype
 
-SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+# options that each kind needs, and those that it can do without
+SCALINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "default": ((), ()),
+    "linear": (("factor",), ()),
+    "dynamic": (("factor", "original"), ()),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", "original"), ()),
+    "yarn": (
+        ("factor", "original"),
+        ("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "truncate"),
+    ),
+    "longrope": (("short_factor", "long_factor", "factor", "original"), ("attention_factor",)),
+}
 
 
 def rotary_frequencies(
@@ -25,10 +36,10 @@ def rotary_frequencies(
                 `original` is the number of positions that the model was trained on
     positions:  what "dynamic" and "longrope" look at, for they stretch with the longest sequence
 
-    Raises ValueError for a type that is not one of these, and for factors that are not one a frequency.
+    Raises ValueError for a type that is not one of these, an option that is missing or that the type does not have,
+    and for factors that are not one a frequency.
     """
-    options = dict(scaling)
-    kind = options.pop("type", "default")
+    kind, options = scaling_options(scaling)
     powers = np.arange(0, head, 2) / head
     plain = base**-powers
     if kind == "default":
@@ -47,29 +58,28 @@ def rotary_frequencies(
         low, high = options["low_freq_factor"], options["high_freq_factor"]
         kept = np.clip((turns - low) / (high - low), 0, 1)
         return plain / factor * (1 - kept) + plain * kept, 1.0
-    if kind == "yarn":
-        original = options["original"]
+    return _yarn(head, base, plain, options)
 
-        def dimension(turns):
-            return head * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-        low, high = dimension(options.get("beta_fast") or 32), dimension(options.get("beta_slow") or 1)
-        if options.get("truncate", True):
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, head - 1)
-        kept = 1 - np.clip((np.arange(head // 2) - low) / max(high - low, 0.001), 0, 1)
-        attention = options.get("attention_factor")
-        if attention is None:
-            mscale, overall = options.get("mscale"), options.get("mscale_all_dim")
-            attention = _magnitude(factor, mscale or 1) / (_magnitude(factor, overall) if mscale and overall else 1)
-        return plain / factor * (1 - kept) + plain * kept, attention
-    raise ValueError(f"rotary scaling {kind!r} is unknown; there are {', '.join(SCALINGS)}")
+def scaling_options(scaling: tuple) -> tuple[str, dict[str, Any]]:
+    """-> (type, its options), of which those that are None are left out; errors as `rotary_frequencies` says"""
+    options = {name: value for name, value in scaling if value is not None}
+    kind = options.pop("type", "default")
+    if kind not in SCALINGS:
+        raise ValueError(f"rotary scaling {kind!r} is not one that jann knows: {', '.join(SCALINGS)}")
+    needed, optional = SCALINGS[kind]
+    if missing := [name for name in needed if name not in options]:
+        raise ValueError(f"rotary scaling {kind!r} lacks {', '.join(missing)}")
+    if unknown := sorted(options.keys() - {*needed, *optional}):
+        known = ", ".join((*needed, *optional)) or "none"
+        raise ValueError(f"rotary scaling {kind!r} has no option {', '.join(unknown)}; it has {known}")
+    return kind, options
 
 
 def _long(plain: np.ndarray, positions: jax.Array, options: dict[str, Any]) -> tuple[jax.Array, float]:
     frequencies, original = [], options["original"]
     for name in ("short_factor", "long_factor"):
-        factors = options.get(name, ())
+        factors = options[name]
         if len(factors) != len(plain):
             raise ValueError(f"{name} of longrope has {len(factors)} numbers for {len(plain)} frequencies")
         frequencies.append(plain / np.asarray(factors))
@@ -77,6 +87,24 @@ def _long(plain: np.ndarray, positions: jax.Array, options: dict[str, Any]) -> t
     if attention is None:
         attention = math.sqrt(1 + math.log(max(options["factor"], 1)) / math.log(original))
     return jnp.where(positions.max() < original, *frequencies), attention
+
+
+def _yarn(head: int, base: float, plain: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, float]:
+    factor, original = options["factor"], options["original"]
+
+    def dimension(turns):
+        return head * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = dimension(options.get("beta_fast") or 32), dimension(options.get("beta_slow") or 1)
+    if options.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head - 1)
+    kept = 1 - np.clip((np.arange(head // 2) - low) / max(high - low, 0.001), 0, 1)
+    attention = options.get("attention_factor")
+    if attention is None:
+        mscale, overall = options.get("mscale"), options.get("mscale_all_dim")
+        attention = _magnitude(factor, mscale or 1) / (_magnitude(factor, overall) if mscale and overall else 1)
+    return plain / factor * (1 - kept) + plain * kept, attention
 
 
 def _magnitude(factor: float, mscale: float) -> float:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jann.layers.rotary import SCALINGS
+from jann.layers.rotary import scaling_options
 from jann.models.llama import Llama
-from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture, refuse
+from jann.pretrained.hub import CONFIG, PretrainedError, activation, activation_name, architecture, refuse
 from jann.pretrained.tables import Table
 
 MODEL = Llama
@@ -58,19 +58,19 @@ def rotary(config: dict, positions: int) -> tuple[float, tuple]:
     base = options.pop("rope_theta", config.get("rope_theta", 10_000.0))
     kind = options.pop("rope_type", options.pop("type", "default"))
     options.pop("type", None)
-    if kind not in SCALINGS:
-        raise PretrainedError(f"rotary scaling {kind!r} is not one that jann knows: {', '.join(SCALINGS)}")
     if options.pop("partial_rotary_factor", 1.0) != 1.0:
         raise PretrainedError("partial_rotary_factor other than 1 is not supported by this family")
-    if kind == "default":
-        return float(base), ()
     original = options.pop("original_max_position_embeddings", None)
-    if kind != "linear":
+    if kind not in ("default", "linear"):
         options["original"] = positions if kind == "dynamic" or original is None else original
     if kind == "longrope" and options.get("factor") is None:
         options["factor"] = positions / options["original"]
     lists = ((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())
-    return float(base), (("type", kind), *sorted(lists))
+    try:
+        kind, options = scaling_options((("type", kind), *lists))
+    except ValueError as error:
+        raise PretrainedError(f"{error} (rope_scaling or rope_parameters of {CONFIG})") from None
+    return float(base), () if kind == "default" else (("type", kind), *sorted(options.items()))
 
 
 def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:

@@ -24,3 +24,18 @@ def test_longrope_takes_its_long_factors_beyond_what_it_was_trained_on(positions
 def test_factors_must_be_one_a_frequency():
     with pytest.raises(ValueError, match="short_factor of longrope has 2 numbers for 3 frequencies"):
         rotary_frequencies(6, 100.0, LONG, jnp.arange(4))
+
+
+@pytest.mark.parametrize(
+    "scaling, message",
+    [
+        ((("type", "linear"),), "'linear' lacks factor"),
+        ((("type", "linear"), ("factor", 2.0), ("beta_fast", 32)), "'linear' has no option beta_fast; it has factor"),
+        ((("type", "spiral"),), "'spiral' is not one that jann knows: default, linear"),
+        ((("factor", 2.0),), "'default' has no option factor; it has none"),
+    ],
+    ids=["missing", "unknown", "type", "default"],
+)
+def test_scalings_must_have_the_options_of_their_type(scaling, message):
+    with pytest.raises(ValueError, match=message):
+        rotary_frequencies(4, scaling=scaling)

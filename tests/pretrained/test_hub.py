@@ -115,6 +115,10 @@ def test_both_spellings_of_rotary_options():
     assert llama_of(sizes | old).rotary_scaling == (("type", "linear"), ("factor", 2.0))
     with pytest.raises(PretrainedError, match="rotary scaling 'spiral' is not one that jann knows"):
         llama_of(sizes | {"rope_scaling": {"rope_type": "spiral", "factor": 2.0}})
+    with pytest.raises(PretrainedError, match=r"no option alpha; it has factor, original \(rope_scaling or"):
+        llama_of(sizes | {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 1000.0}})
+    with pytest.raises(PretrainedError, match="'default' has no option full_attention"):
+        llama_of(sizes | {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}})
 
 
 def edit(folder, **changes):
