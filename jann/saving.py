@@ -145,6 +145,23 @@ def from_json(description: dict) -> Model:
     return cls(**{field: decode(value) for field, value in description["fields"].items()})
 
 
+def up_to_date(value: Any) -> Any:
+    """JSON with the models in it described as `to_json` does now: fields that they gained since have their defaults.
+
+    A model that can no longer be built stays as it is described.
+    """
+    if isinstance(value, list):
+        return [up_to_date(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if {"model", "fields"} == value.keys():
+        try:
+            return json.loads(json.dumps(to_json(from_json(value))))
+        except (ValueError, TypeError):
+            return value
+    return {name: up_to_date(part) for name, part in value.items()}
+
+
 def _found(module: str, name: str) -> Any:
     try:
         return functools.reduce(getattr, name.split("."), importlib.import_module(module))

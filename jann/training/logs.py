@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jann.saving import up_to_date
 
 class RunFolderError(OSError):
     """A run folder cannot be used: not writable, or it holds a run of another configuration."""
@@ -17,6 +18,8 @@ class RunFolderError(OSError):
 
 def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.json") -> Path:
     """Makes a run folder with its configuration in the file `name`, or opens the one of the same configuration.
+
+    The models in it (of `jann.to_json`) are the same if they only lack fields that their classes gained since.
 
     Raises RunFolderError if it cannot be written, or naming the settings in which the run that it holds differs.
     """
@@ -32,6 +35,7 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
         raise RunFolderError(f"{file} is not whole JSON ({error}): delete that file or choose another") from None
     except OSError as error:
         raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another with --out") from None
+    found = up_to_date(found)
     if found is not None and found != config:
         names = sorted(k for k in {**found, **config} if found.get(k) != config.get(k))
         differ = ", ".join(f"{name} was {found.get(name)!r}, is {config.get(name)!r}" for name in names)

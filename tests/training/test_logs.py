@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,6 +43,16 @@ def test_a_run_folder_is_opened_again_by_the_same_configuration_only(tmp_path):
     (folder / "config.json").write_text('{"learning_rate"')
     with pytest.raises(RunFolderError, match=r"config.json is not whole JSON \(.*\): delete that file"):
         open_run(folder, {})
+
+
+def test_a_model_that_gained_a_field_goes_on_and_another_does_not(tmp_path):
+    model = jann.models.MLP(4, (8,), 3)
+    older = jann.to_json(model)
+    del older["fields"]["activation"]  # as if written before there was a choice
+    folder = open_run(tmp_path, {"models": [older], "seed": 0})
+    assert open_run(folder, {"models": [jann.to_json(model)], "seed": 0}) == folder
+    with pytest.raises(RunFolderError, match="another configuration"):
+        open_run(folder, {"models": [jann.to_json(jann.models.MLP(4, (8,), 3, activation=jax.nn.tanh))], "seed": 0})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
