@@ -12,6 +12,7 @@ import numpy as np
 
 from jann.saving import up_to_date
 
+
 class RunFolderError(OSError):
     """A run folder cannot be used: not writable, or it holds a run of another configuration."""
 
