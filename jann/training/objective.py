@@ -25,7 +25,7 @@ def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
-        "accuracy": (logits.argmax(-1) == batch["label"]).astype(logits.dtype),
+        "accuracy": is_highest(logits, batch["label"]).astype(logits.dtype),
     }
 
 
@@ -47,8 +47,19 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     weight = batch.get("weight")
     weight = jnp.ones(logits.shape[:-1], logits.dtype) if weight is None else weight.astype(logits.dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-    right = logits.argmax(-1) == batch["label"]
+    right = is_highest(logits, batch["label"])
     return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
+
+
+def is_highest(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """logits[..., classes], label[...] -> logits.argmax(-1) == label, by comparisons alone
+
+    For vocabularies XLA's argmax on a CPU takes some nine times as long (113 and 12 ms for 2,560 × 6,000).
+    """
+    label = label[..., None].astype(jnp.int32)
+    own = jnp.take_along_axis(logits, label, -1)
+    earlier = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) < label
+    return ~(~(logits <= own) | ((logits == own) & earlier)).any(-1)  # so that NaN is above all, as in argmax
 
 
 @functools.lru_cache(maxsize=128)

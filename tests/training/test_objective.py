@@ -151,3 +151,14 @@ def test_a_loss_over_tokens_is_their_mean_in_training_and_in_evaluation(key):
     np.testing.assert_allclose(metrics["accuracy"], exact["accuracy"], rtol=1e-6)
     nothing = {**batch, "weight": jnp.zeros((5, 6))}
     assert jann.objective(model, jann.language, inputs)(params, nothing, None)[0] == 0
+
+
+def test_accuracy_is_that_of_argmax_with_ties_and_nan_too():
+    logits = np.random.default_rng(0).integers(0, 3, (500, 4)).astype(np.float32)  # many ties
+    logits[np.random.default_rng(1).random(logits.shape) < 0.05] = np.nan
+    with jax.debug_nans(False):
+        for label in range(4):
+            said = jann.classification(jnp.asarray(logits), {"label": jnp.full(500, label, jnp.uint8)})["accuracy"]
+            # argmax may call a label the highest whose own logit is NaN
+            right = (logits.argmax(-1) == label) & ~np.isnan(logits[:, label])
+            np.testing.assert_array_equal(said, right)
