@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def fit(
     tensorboard: also write TensorBoard event files (extra `jann[tensorboard]`)
 
     Raises NonFiniteError when a loss or the parameters become NaN or infinite: it carries the step and the last good
-    train state, and `jann.diagnose` says which layer it came from. Raises RunFolderError or CheckpointError for a
-    folder that cannot be used, or that holds the run of another model; ValueError for n < 1.
+    train state, and `jann.diagnose` says which layer it came from. Of several members (a train state stacked along a
+    leading axis) the others go on and a warning names those; what is best is then judged without them. Raises
+    RunFolderError or CheckpointError for a folder that cannot be used, or that holds the run of another model;
+    ValueError for n < 1.
     """
     if n < 1:
         raise ValueError(f"n={n}: fit takes at least one step")
@@ -89,15 +92,18 @@ def fit(
 
         if done > end:
             warnings.warn(f"{folder} already holds {done} steps, more than the {end} asked for", stacklevel=2)
+        lost: set[int] = set()
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
         if done < end and not _out_of_patience(log.rows, best, patience):
             for train_state, metrics in chunks(step, batches, good, end - done, every):
-                if (bad := _not_finite(metrics, train_state)) is not None:
+                bad = _first_not_finite(metrics, train_state)
+                if (bad < len(metrics["loss"])).all():
                     if checkpoints is not None and saved > _step(good):
                         checkpoints.wait()
                         good = checkpoints.restore(train_state)
-                    raise _stopped(done + bad, metrics["loss"][bad], good)
+                    raise _stopped(done + int(bad.max()), metrics["loss"][bad.max()], good)
+                lost = _warn_of_lost(lost, bad, done)
                 took, clock = time.perf_counter() - clock, time.perf_counter()
                 steps = len(metrics["loss"])
                 done += steps
@@ -164,19 +170,33 @@ def _step(train_state: TrainState) -> int:
     return int(np.ravel(train_state.step)[0])
 
 
-def _not_finite(metrics: dict, train_state: TrainState) -> int | None:
-    """Which step of a chunk went wrong: the first without a finite loss, or the last if only its parameters are not."""
-    loss = np.asarray(metrics["loss"]).reshape(len(metrics["loss"]), -1)
-    bad = ~np.isfinite(loss).all(1)
-    if bad.any():
-        return int(bad.argmax())
-    return None if _all_finite(train_state.params) else len(bad) - 1
+def _first_not_finite(metrics: dict, train_state: TrainState) -> np.ndarray:
+    """The step of a chunk in which each member went wrong [members], or the chunk's length if all is well.
+
+    It is the first without a finite loss, or the last if only the parameters are not finite.
+    """
+    loss = np.asarray(metrics["loss"])
+    bad = ~np.isfinite(loss.reshape(len(loss), -1))
+    first = np.where(bad.any(0), bad.argmax(0), len(bad))
+    finite = np.ravel(_all_finite(train_state.params, train_state.step.ndim))
+    return np.where(finite, first, np.minimum(first, len(bad) - 1))
 
 
-@jax.jit
-def _all_finite(tree: Tree) -> jax.Array:
+@partial(jax.jit, static_argnums=1)
+def _all_finite(tree: Tree, leading: int) -> jax.Array:
+    """Whether all values are finite, of each member where a leading axis counts them."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in floats]).all()
+    each = [jnp.isfinite(leaf).all(tuple(range(leading, leaf.ndim))) for leaf in floats]
+    return jnp.stack(each).all(0)
+
+
+def _warn_of_lost(lost: set[int], bad: np.ndarray, done: int) -> set[int]:
+    """The members that are no longer finite, of which those that were so far are named in a warning."""
+    found = {int(member) for member in np.flatnonzero(bad < bad.max())}
+    if new := sorted(found - lost):
+        which = ", ".join(f"{member} (step {done + bad[member]})" for member in new)
+        warnings.warn(f"members {which} have a loss or parameters that are not finite; the others go on", stacklevel=3)
+    return found | lost
 
 
 def _stopped(step: int, loss: Any, good: TrainState) -> NonFiniteError:
@@ -196,15 +216,22 @@ def _out_of_patience(rows: list[dict], best: tuple[str, str] | None, patience: i
     if patience is None or not rows:
         return False
     worst = -np.inf if best[1] == "max" else np.inf
-    values = np.array([np.mean(row.get(best[0], worst)) for row in rows])
+    values = np.array([_mean(row.get(best[0], worst)) for row in rows])
     values = np.where(np.isnan(values), worst, values)
     top = int(values.argmax() if best[1] == "max" else values.argmin())
     return len(values) - 1 - top >= patience
 
 
 def _numbers(row: dict) -> dict[str, float]:
-    return {name: float(np.mean(value)) for name, value in row.items()}
+    return {name: _mean(value) for name, value in row.items()}
 
 
 def _note(row: dict) -> str:
-    return "  ".join(f"{name} {np.mean(value):.4g}" for name, value in row.items() if name != "step")
+    return "  ".join(f"{name} {_mean(value):.4g}" for name, value in row.items() if name != "step")
+
+
+def _mean(value: Any) -> float:
+    """Over the members for which it is finite: those that were lost leave the others' mean alone."""
+    value = np.ravel(value)
+    finite = value[np.isfinite(value)]
+    return float((finite if finite.size else value).mean())

@@ -198,10 +198,26 @@ def test_a_nan_in_the_first_chunk_gives_the_beginning_back(tmp_path, nans):
             fit(source=poisoned, every=20, folder=folder)
 
 
-def test_one_member_of_an_ensemble_may_be_at_fault(nans):
+def test_of_an_ensemble_the_others_go_on(tmp_path, nans):
     members = jax.vmap(lambda key: jann.start(MODEL, OPTIMIZER, key))(jax.vmap(jax.random.key)(jnp.arange(3)))
+    well, history = fit(train_state=members)
     bad = members.replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), members.params))
-    with pytest.raises(jann.NonFiniteError, match=r"the loss of step 0 is \[[\d.]+, nan, [\d.]+\]"):
+    best = {"best": ("loss", "min"), "patience": 2}
+    with pytest.warns(UserWarning, match=r"members 1 \(step 0\) have a loss .* not finite; the others go on") as warned:
+        end, seen = fit(train_state=bad, folder=tmp_path, **best)
+    assert len(warned) == 1  # not in each chunk
+    others = np.array([0, 2])
+    assert_bits(*(jax.tree.map(lambda leaf: leaf[others], state) for state in (end, well)))
+    np.testing.assert_array_equal(seen["loss"][:, others], history["loss"][:, others])
+    assert np.isnan(seen["loss"][:, 1]).all()
+    with jann.Checkpoints(tmp_path, best=("loss", "min")) as checkpoints:
+        assert checkpoints.best_step() == int(seen["step"][seen["loss"][:, others].mean(1).argmin()])
+
+
+def test_an_ensemble_without_a_finite_member_stops(nans):
+    members = jax.vmap(lambda key: jann.start(MODEL, OPTIMIZER, key))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    bad = members.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, members.params))
+    with pytest.raises(jann.NonFiniteError, match=r"the loss of step 0 is \[nan, nan\]"):
         fit(train_state=bad)
 
 
