@@ -132,12 +132,22 @@ class BERT(Model):
 
 
 def sentence_embedding(
-    model: BERT, params, tokens: jax.Array, lengths: jax.Array, normalise: bool = True, key=None
+    model: BERT, params, tokens: jax.Array, lengths: jax.Array, normalise: bool = True, key=None, pooling: str = "mean"
 ) -> jax.Array:
-    """tokens[..., time] -> the mean of their features, made of length 1, [..., embed] (Reimers and Gurevych 2019)"""
+    """tokens[..., time] -> one vector for each text, made of length 1, [..., embed] (Reimers and Gurevych 2019)
+
+    pooling:  of the tokens' features: their "mean", their "max"imum, or those of the "first"
+    """
     x = model.features(params, tokens, lengths, key=key)
     there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
-    mean = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
+    if pooling == "mean":
+        pooled = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
+    elif pooling == "max":
+        pooled = jnp.where(there, x, jnp.finfo(x.dtype).min).max(-2)
+    elif pooling == "first":
+        pooled = x[..., 0, :]
+    else:
+        raise ValueError(f"pooling={pooling!r}: choose 'mean', 'max' or 'first'")
     if not normalise:
-        return mean
-    return mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+        return pooled
+    return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)

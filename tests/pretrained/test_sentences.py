@@ -97,12 +97,23 @@ def test_embeddings_are_normalised_only_where_the_folder_says_so(folder):
     np.testing.assert_allclose(plain / lengths, unit, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["cls_token", "max_tokens"])
+def test_other_poolings_take_the_first_or_the_largest_features(folder, mode):
+    write(folder / "1_Pooling/config.json", {f"pooling_mode_{mode}": True})
+    write(folder / "modules.json", json.loads((folder / "modules.json").read_text())[:2])
+    text, (model, params) = "a b c", from_pretrained(folder)
+    features = model(params, jnp.asarray([load_tokenizer(folder).encode(text).ids]))[0]
+    wanted = features[0] if mode == "cls_token" else features.max(0)
+    np.testing.assert_allclose(sentence_encoder(folder)([text])[0], wanted, atol=1e-6)
+
+
 def test_other_kinds_of_encoders_are_refused(folder, monkeypatch):
     with pytest.raises(TypeError, match="give a list"):
         sentence_encoder(folder)("abc")
-    write(folder / "1_Pooling/config.json", {"pooling_mode_cls_token": True})
-    with pytest.raises(PretrainedError, match="asks for pooling_mode_cls_token: jann has pooling_mode_mean"):
-        sentence_encoder(folder)
+    for asked in ("pooling_mode_lasttoken", "pooling_mode_cls_token and pooling_mode_max_tokens"):
+        write(folder / "1_Pooling/config.json", dict.fromkeys(asked.split(" and "), True))
+        with pytest.raises(PretrainedError, match=f"asks for {asked}: jann has one of pooling_mode_mean"):
+            sentence_encoder(folder)
     write(folder / "modules.json", [{"type": "sentence_transformers.models.CLIPModel"}])
     with pytest.raises(PretrainedError, match="asks for CLIPModel"):
         sentence_encoder(folder)
