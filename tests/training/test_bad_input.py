@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,13 @@ def batches(step):
     return {"x": x, "label": (x[:, 0] > 0).astype(jnp.int32)}
 
 
-def poisoned(step):
-    """As `batches`, with one NaN in the batch of step 13."""
+def poisoned(step, at=13):
+    """As `batches`, with one NaN in the batch of one step."""
     batch = batches(step)
-    return {**batch, "x": batch["x"].at[5, 2].set(jnp.where(step == 13, jnp.nan, batch["x"][5, 2]))}
+    return {**batch, "x": batch["x"].at[5, 2].set(jnp.where(step == at, jnp.nan, batch["x"][5, 2]))}
+
+
+mended = partial(poisoned, at=-1)  # of one form with `poisoned`, so that XLA rounds both in the same way
 
 
 def start(model=MODEL, optimizer=OPTIMIZER):
@@ -182,14 +186,14 @@ def test_a_nan_in_the_data_stops_the_run_at_its_step(tmp_path, nans, on_disk):
     found = error.value
     assert found.step == 13 and isinstance(found, FloatingPointError)
     assert "the loss of step 13 is nan; the last good state is that of step 10 (error.train_state)" in str(found)
-    assert_bits(found.train_state, fit(10)[0])
+    assert_bits(found.train_state, fit(10, mended)[0])
     # the good state is of use: up to the bad batch, which diagnose then names
     at_fault, _ = jax.jit(lambda s: jann.train(STEP, poisoned, s, 3))(found.train_state)
     diagnosis = jann.diagnose(LOSS, at_fault.params, poisoned(found.step), at_fault.key)
     assert diagnosis.origin == "batch: x" and diagnosis.params == ()
-    assert_bits(fit(10, train_state=found.train_state)[0], fit(20)[0])
+    assert_bits(fit(10, mended, found.train_state)[0], fit(20, mended)[0])
     if on_disk:  # and the same command with better data goes on
-        assert_bits(fit(folder=folder)[0], fit(20)[0])
+        assert_bits(fit(source=mended, folder=folder)[0], fit(20, mended)[0])
 
 
 def test_a_nan_in_the_first_chunk_gives_the_beginning_back(tmp_path, nans):

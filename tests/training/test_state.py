@@ -102,7 +102,8 @@ def test_a_step_is_the_written_out_step(key):
         own = jax.random.fold_in(jax.random.fold_in(key, 0), i)
         params, opt_state, value, accuracy = raw(params, opt_state, batches(i), own)
         assert_bits((train_state.params, train_state.opt_state), (params, opt_state))
-        assert_bits((metrics["loss"], metrics["accuracy"]), (value, accuracy))
+        np.testing.assert_allclose(metrics["loss"], value, rtol=2e-7)  # the sum may be joined to another metric's
+        assert metrics["accuracy"] == accuracy
         assert train_state.step == i + 1
         assert_bits(train_state.key, jax.random.fold_in(key, 0))
 
