@@ -45,7 +45,7 @@ Start = Literal["scratch", "encoder"]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: see `main`. asked: tokens of a question at most; average: decay of the mean of weights"""
+    """How a model is trained and asked: see `main`. average: decay of the mean of its weights"""
 
     steps: int
     learning_rate: float
@@ -53,6 +53,7 @@ class Recipe:
     length: int = 112
     overlap: int = 32
     asked: int = 56
+    longest: int = 5
     weight_decay: float = 0.01
     average: float = 0.98
 
@@ -137,20 +138,22 @@ def published(blocks: int, dropout: float) -> Beginning:
     )
 
 
-def answered(model: BERT, params: Any, questions: list[Question], rows: dict, impossible: bool) -> list[Answer]:
-    """The answer to each question, from the best spans of all its rows"""
+def answered(
+    model: BERT, params: Any, questions: list[Question], rows: dict, longest: int, impossible: bool
+) -> list[Answer]:
+    """The answer to each question, of so many tokens at most, from the best spans of all its rows"""
     found = [
-        spans_of(model, params, {name: rows[name][i : i + SAMPLE] for name in (*INPUTS, "allowed")})
+        spans_of(model, longest, params, {name: rows[name][i : i + SAMPLE] for name in (*INPUTS, "allowed")})
         for i in range(0, len(rows["token"]), SAMPLE)
     ]
     spans = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return read_answers(questions, rows, *spans, impossible)
 
 
-@partial(jax.jit, static_argnums=0)
-def spans_of(model: BERT, params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The two best spans of each row: the first may be that there is no answer"""
-    return best_spans(model(params, *(batch[name] for name in INPUTS)), count=2, allowed=batch["allowed"])
+@partial(jax.jit, static_argnums=(0, 1))
+def spans_of(model: BERT, longest: int, params: Any, batch: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The two best spans of each row, of which one may be that there is no answer"""
+    return best_spans(model(params, *(batch[name] for name in INPUTS)), longest, count=2, allowed=batch["allowed"])
 
 
 def train_one(folder: Path, seed: int, task: Task, begun: Beginning, recipe: Recipe) -> tuple[dict, dict, list[Answer]]:
@@ -183,7 +186,7 @@ def train_one(folder: Path, seed: int, task: Task, begun: Beginning, recipe: Rec
     scores = {}
     for name in ("validation", "test"):
         questions = getattr(task, name)
-        said = answered(model, params, questions, rows[name], task.impossible)
+        said = answered(model, params, questions, rows[name], recipe.longest, task.impossible)
         found = answer_scores([answer.text for answer in said], [question.answers for question in questions])
         scores.update({f"{name}_{score}": value for score, value in found.items()})
     print(", ".join(f"{name} {value:.1f}" for name, value in scores.items()), flush=True)
@@ -254,6 +257,7 @@ def main(
     length: int = 112,
     overlap: int = 32,
     asked: int = 56,
+    longest: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     out: Path | None = None,
@@ -278,13 +282,15 @@ def main(
         length: Tokens of a row: a question and its text, or a window of that.
         overlap: Tokens that a window has in common with the next.
         asked: Tokens of a question; more are cut off.
+        longest: Tokens of an answer at most; by default 30 for a file, and 5 where answers are names.
         seeds: How many models of each start.
         seed: The first seed.
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
     task = task_of(data, questions)
     starts = starts or (("scratch",) if data == "python_sources" else ("scratch", "encoder"))
-    sizes = {"length": length, "overlap": overlap, "asked": asked}
+    longest = longest or (30 if data.endswith(".json") else 5)
+    sizes = {"length": length, "overlap": overlap, "asked": asked, "longest": longest}
     made = {}
     for name in starts:
         if name == "scratch":

@@ -176,10 +176,15 @@ def read_answers(
     questions: Sequence[Question], rows: dict[str, np.ndarray], begin: np.ndarray, end: np.ndarray,
     log_probability: np.ndarray, impossible: bool = False,
 ) -> list[Answer]:  # fmt: skip
-    """The best spans of the rows, each [rows, count], of `best_spans` -> the answer to each question, from all its rows
+    """The best spans of all rows, each [rows, count], as of `best_spans` -> the answer to each question
 
-    Ask for two of each row, one of which may be [CLS]: no answer in this window. That is taken for an answer only where
-    it is `impossible` that the context has one, and if [CLS] comes first in all windows of a question.
+        spans = best_spans(logits, count=2, allowed=rows["allowed"])
+        answers = read_answers(questions, rows, *spans)
+
+    That is the likeliest span of all windows of a question but [CLS], which says that a window has no answer: ask for
+    two spans of each, as one may be that.
+
+    impossible:  texts need not hold an answer, as in SQuAD 2.0: where [CLS] comes first in all windows, there is none
     """
     begin, end, log_probability = map(np.asarray, (begin, end, log_probability))
     best = [Answer("", -1, -np.inf)] * len(questions)
@@ -193,7 +198,7 @@ def read_answers(
                 best[which] = Answer(text.strip(), int(start), float(score))
     if not impossible:
         return best
-    # Of what is said to be nowhere: as sure as the least sure window.
+    # That it is nowhere is as sure as the least sure of the windows.
     sure = np.full(len(questions), np.inf)
     np.minimum.at(sure, rows["question"], log_probability[:, 0])
     return [Answer("", -1, float(sure[i])) if none[i] else answer for i, answer in enumerate(best)]

@@ -50,7 +50,7 @@ def test_it_learns_and_what_is_saved_answers_as_is_reported(finished):
     assert all(0 < guess["test_exact_match"]["mean"] < 30 for guess in guesses)  # one of six names
     model, params = jann.load(out / "scratch/seed-3")
     rows = question_rows(load_tokenizer(out / "scratch/seed-3"), task.test, 20, 4, 4)
-    said = question_answering.answered(model, params, task.test, rows, impossible=False)
+    said = question_answering.answered(model, params, task.test, rows, RECIPE.longest, impossible=False)
     right = np.mean([answer.text == question.answers[0] for answer, question in zip(said, task.test, strict=True)])
     assert np.isclose(100 * right, learnt["test_exact_match"]["mean"])
     assert "scratch says" in (out / "answers.txt").read_text() and (out / "loss_scratch.png").exists()
