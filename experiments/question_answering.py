@@ -39,6 +39,7 @@ from jann.models import BERT
 
 INPUTS = ("token", "length", "segment")
 TRAINED_ON = (*INPUTS, "begin", "end", "allowed")
+MADE = {"python_sources": (from_code, names_in_code), "wikitext2": (from_articles, names_in_prose)}
 SAMPLE = 128  # rows of validation that are looked at along the way
 Start = Literal["scratch", "encoder"]
 
@@ -98,10 +99,11 @@ def task_of(data: str, most: int) -> Task:
             parts[max(0, zlib.crc32(question.context.encode()) % 10 - 7)].append(question)
         if not all(parts):
             raise SystemExit(f"{data}: has too few texts to train, validate and test with: give a larger file")
-    else:
-        corpus = jann.data.load(data)
-        made, names = (from_articles, names_in_prose) if data == "wikitext2" else (from_code, names_in_code)
+    elif data in MADE:
+        corpus, (made, names) = jann.data.load(data), MADE[data]
         parts = tuple(made(part) for part in (corpus.train, corpus.validation, corpus.test))
+    else:
+        raise SystemExit(f"--data {data}: there are {' and '.join(MADE)}, and files whose name ends in .json")
     train, *held_out = parts
     random = np.random.default_rng(0)
     held_out = [[part[i] for i in np.sort(random.permutation(len(part))[:most])] for part in held_out]

@@ -103,3 +103,5 @@ def test_a_file_is_split_by_its_texts(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs[:1]}]}))
     with pytest.raises(SystemExit, match="too few texts"):
         question_answering.task_of(str(tmp_path / "one.json"), most=4)
+    with pytest.raises(SystemExit, match="--data squad: there are python_sources and wikitext2, and files"):
+        question_answering.task_of("squad", most=4)
