@@ -1,12 +1,16 @@
 """What a set of results says, and whether gradients are right."""
 
+from jann.analysis.answers import answer_scores, exact_match, word_f1
 from jann.analysis.frechet import frechet_distance
 from jann.analysis.gradients import GradientError, check_gradients
 from jann.analysis.intervals import interval
 
 __all__ = [
     "GradientError",
+    "answer_scores",
     "check_gradients",
+    "exact_match",
     "frechet_distance",
     "interval",
+    "word_f1",
 ]

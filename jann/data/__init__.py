@@ -25,6 +25,7 @@ from jann.data.images import Dataset, Standardise
 from jann.data.masking import corrupt_spans, mask_words
 from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
+from jann.data.questions import Answer, Question, question_rows, read_answers, read_squad
 from jann.data.recordings import Recordings
 from jann.data.sequences import instructed, packed, padded, paired
 from jann.data.stream import Stream
@@ -34,6 +35,7 @@ from jann.data.tokenizer import load_tokenizer, train_bpe
 from jann.data.windows import Windows, whole_windows, windows
 
 __all__ = [
+    "Answer",
     "Batches",
     "Contiguous",
     "Corpus",
@@ -42,6 +44,7 @@ __all__ = [
     "MissingData",
     "PianoRolls",
     "Problem",
+    "Question",
     "Recordings",
     "Series",
     "SeriesWindows",
@@ -67,12 +70,15 @@ __all__ = [
     "packed",
     "padded",
     "paired",
+    "question_rows",
     "random_crop",
     "random_erase",
     "random_flip",
     "random_mask",
     "random_shift",
+    "read_answers",
     "read_series",
+    "read_squad",
     "read_wav",
     "synthesise",
     "train_bpe",

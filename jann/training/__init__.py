@@ -5,7 +5,7 @@ from jann.training.checkpoint import CheckpointError, Checkpoints
 from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
 from jann.training.fit import Interrupt, fit
 from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
-from jann.training.objective import classification, evaluate, language, measure, objective, penalised, regression
+from jann.training.objective import classification, evaluate, language, measure, objective, penalised, regression, span
 from jann.training.state import (
     Average,
     TrainState,
@@ -47,6 +47,7 @@ __all__ = [
     "open_run",
     "penalised",
     "regression",
+    "span",
     "start",
     "start_adversarial",
     "start_average",

@@ -51,6 +51,23 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
 
 
+def span(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
+    """logits[batch, time, 2] of where an answer begins and where it ends -> loss and accuracy of each, [batch]
+
+    batch["begin"], batch["end"][batch]: its first and its last token. The loss is the mean of both cross-entropies in
+    nats, as of BERT on SQuAD; right is an answer with both ends right. Where there is batch["allowed"][batch, time],
+    only those tokens can be an end. Loss infinite where an end itself is not allowed.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if "allowed" in batch:
+        logits = jnp.where(batch["allowed"][..., None], logits, -jnp.inf)
+    logits, ends = logits.swapaxes(-1, -2), jnp.stack([batch["begin"], batch["end"]], -1)
+    return {
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, ends).mean(-1),
+        "accuracy": is_highest(logits, ends).all(-1).astype(logits.dtype),
+    }
+
+
 def is_highest(logits: jax.Array, label: jax.Array) -> jax.Array:
     """logits[..., classes], label[...] -> logits.argmax(-1) == label, by comparisons alone
 

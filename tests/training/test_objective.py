@@ -153,6 +153,39 @@ def test_a_loss_over_tokens_is_their_mean_in_training_and_in_evaluation(key):
     assert jann.objective(model, jann.language, inputs)(params, nothing, None)[0] == 0
 
 
+def test_a_span_costs_the_mean_of_its_ends_and_is_right_where_both_are():
+    logits = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
+    begin, end = logits.argmax(1).T
+    end[1] = (end[1] + 1) % 5
+    values = jax.jit(jann.span)(logits, {"begin": begin, "end": end})
+    each = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    wanted = [-(each[i, begin[i], 0] + each[i, end[i], 1]) / 2 for i in range(3)]
+    np.testing.assert_allclose(values["loss"], wanted, rtol=1e-5)
+    np.testing.assert_array_equal(values["accuracy"], [1, 0, 1])
+
+
+def test_tokens_that_cannot_end_an_answer_take_no_part():
+    logits = np.random.default_rng(0).normal(size=(2, 5, 2)).astype(np.float32)
+    logits[:, 3:] += 50
+    allowed = np.array([[True, False, True, False, False]] * 2)
+    ends = {"begin": np.array([0, 2]), "end": np.array([2, 2])}
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(logits, batch):
+        return jann.span(logits, batch)["loss"].sum()
+
+    value, grads = loss(logits, {**ends, "allowed": allowed})
+    left, gradients = loss(logits[:, [0, 2]], {name: end // 2 for name, end in ends.items()})
+    np.testing.assert_allclose(value, left, rtol=1e-6)
+    np.testing.assert_allclose(grads[:, [0, 2]], gradients, rtol=1e-5, atol=1e-7)
+    assert (np.asarray(grads)[~allowed] == 0).all()
+    right = logits[:, [0, 2]].argmax(1) * 2 == np.stack([ends["begin"], ends["end"]], 1)
+    found = jax.jit(jann.span)(logits, {**ends, "allowed": allowed})
+    np.testing.assert_array_equal(found["accuracy"], right.all(1))
+    assert loss(logits, {**ends, "begin": np.array([1, 2]), "allowed": allowed})[0] == jnp.inf
+
+
 def test_accuracy_is_that_of_argmax_with_ties_and_nan_too():
     logits = np.random.default_rng(0).integers(0, 3, (500, 4)).astype(np.float32)  # many ties
     logits[np.random.default_rng(1).random(logits.shape) < 0.05] = np.nan
