@@ -53,7 +53,7 @@ def test_each_epoch_is_masked_anew_and_each_step_always_alike(key):
     assert (np.asarray(first["label"]) == np.asarray(second["label"])).all()
     assert (np.asarray(first["weight"]) != np.asarray(second["weight"])).any()
     np.testing.assert_array_equal(np.asarray(drawn(1)["token"]), np.asarray(second["token"]))
-    with pytest.raises(ValueError, match="draws with a key"):
+    with pytest.raises(ValueError, match="drawn with a key"):
         masked({"token": token}, None)
 
 
