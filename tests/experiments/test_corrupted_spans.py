@@ -12,7 +12,7 @@ from jann.data import load_tokenizer
 from jann.data.stream import Stream
 from jann.pretrained import from_pretrained
 
-RECIPE = corrupted_spans.Recipe(200, 16, 40, learning_rate=1e-2, average=0.9, corruptions=2)
+RECIPE = corrupted_spans.Recipe(200, 16, 40, average=0.9, corruptions=2)
 
 
 def prepared():
