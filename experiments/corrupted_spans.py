@@ -4,11 +4,11 @@
     python -m experiments.corrupted_spans --data wikitext2
 
 Of "a b c d e f" it reads "a b X f" and writes "X c d e" (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4). A
-byte-level BPE is trained on the text first. Spans are drawn anew in each epoch, on the host, of 30 % of the tokens,
-which teaches more in each step; those of validation are fixed, of the paper's 15 %. Trained by Adafactor (Shazeer and
-Stern 2018, arXiv:1804.04235), as T5 was. Nothing is published at this size. The loss of guessing by frequency alone is
-reported beside that of the tokens that were cut out. Every seed's folder holds `hugging_face`, which
-`jann.from_pretrained` and PyTorch's transformers open: what fine-tuning begins with.
+byte-level BPE is trained on the text first. Spans are drawn anew in each epoch, on the host; those of validation are
+fixed, and no choice is made on them. 30 % of the tokens are cut out, not the paper's 15 %, since small models learn
+little in a step. Trained by Adafactor (Shazeer and Stern 2018, arXiv:1804.04235), as T5 was. Nothing is published at
+this size. The loss of guessing by frequency alone is reported beside that of the tokens that were cut out. Every seed's
+folder holds `hugging_face`, which `jann.from_pretrained` and PyTorch's transformers open: what fine-tuning begins with.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ def prepared(name: str, train: list[str], validation: list[str], vocab: int, rec
     tokenizer = train_bpe(train, vocab, SPECIAL)
     random = np.random.default_rng(0)
     rows = np.tile(rows_of(tokenizer, validation, recipe.length), (recipe.corruptions, 1))
-    held_out = [corrupted(row, random) for row in rows]
+    held_out = [corrupted(row, random, recipe.rate) for row in rows]
     held_out = {name: np.stack([each[name] for each in held_out]) for name in held_out[0]}
     return Texts(name, tokenizer, rows_of(tokenizer, train, recipe.length), held_out)
 
@@ -84,7 +84,7 @@ def rows_of(tokenizer: Any, texts: list[str], length: int) -> np.ndarray:
     return ids[: len(ids) // length * length].reshape(-1, length)
 
 
-def corrupted(tokens: np.ndarray, random: np.random.Generator, rate: float = 0.15) -> dict[str, np.ndarray]:
+def corrupted(tokens: np.ndarray, random: np.random.Generator, rate: float) -> dict[str, np.ndarray]:
     """tokens[length] -> what the encoder reads, "source"; what the decoder reads, "token", and foretells, "label"
 
     Rows of one length give arrays of one length: how much is cut out does not depend on chance, only where.
@@ -204,7 +204,7 @@ def main(
         length: Tokens of a row before spans are cut out.
         learning_rate: Peak of the warm-up and cosine schedule, in proportion to what is trained (Adafactor).
         average: Decay of the running average of the weights, which is what is evaluated and saved.
-        rate: Share of each row's tokens that is cut out in training; in validation it is 0.15.
+        rate: Share of each row's tokens that is cut out.
         seeds: How many models, from different random starts.
         seed: The first seed.
         out: The run folder, by default runs/corrupted_spans-DATA. The same command goes on with an interrupted run.
