@@ -111,9 +111,9 @@ def log_frequencies(tokens: np.ndarray, vocab: int, special: int) -> np.ndarray:
 def beginning(model: jann.Model, texts: Texts, key: jax.Array) -> Any:
     """The parameters that training begins with: those of `model.init`, but for three things
 
-    The logits begin at the words' frequencies. Learnt by Adam, these push all tokens the same way, until a block can
-    hardly tell one from another, and there training stays. For the same reason the tokens' table begins larger. The
-    positions begin as sinusoids, so that what lies beside a token is found alike everywhere.
+    The logits begin at the words' frequencies, so that no steps go into learning those, the tokens' table larger, and
+    the positions as sinusoids, so that what lies beside a token is found alike everywhere. From the model's start alone,
+    training stays for thousands of steps at little better than the frequencies.
     """
     params = model.init(key)
     params["head"]["bias"] = jnp.asarray(log_frequencies(texts.train["token"], model.vocab, len(SPECIAL)), jnp.float32)
@@ -132,7 +132,8 @@ def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, see
     batches = jann.data.batches(texts.train, recipe.batch_size, jax.random.fold_in(key, 1), transform=masking)
     optimizer = adamw(model, recipe.learning_rate, recipe.weight_decay, recipe.steps)
     params = beginning(model, texts, key)
-    start = jann.TrainState.start(key, params, optimizer, {"average": jann.start_average(params)})
+    noise, averages = jax.random.fold_in(key, 0), {"average": jann.start_average(params)}
+    start = jann.TrainState.start(noise, params, optimizer, averages)
     loss = jann.objective(model, jann.language, (*INPUTS, None, "place"))
     measure = jann.measure(model, jann.language, INPUTS)
     sample = {name: array[:SAMPLE] for name, array in texts.validation.items()}

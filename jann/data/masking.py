@@ -46,8 +46,12 @@ def mask_places(
 
         masking = functools.partial(jann.data.mask_places, mask=4, vocab=8000, places=10, special=(0, 1, 2, 3, 4))
         loss = jann.objective(model, jann.language, inputs=("token", "length", None, "place"))
+
+    Raises ValueError without a key, or for more places than a row has tokens.
     """
     token, allowed = asked_for(batch, key, special)
+    if places > token.shape[-1]:
+        raise ValueError(f"places={places} are more than the {token.shape[-1]} tokens of a row: choose fewer")
     noise = jax.random.uniform(jax.random.fold_in(key, 0), token.shape)
     _, place = jax.lax.top_k(jnp.where(allowed, -noise, -1), places)
     wanted = jnp.round(rate * allowed.sum(-1, keepdims=True))

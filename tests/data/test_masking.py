@@ -63,6 +63,8 @@ def test_places_are_so_many_of_each_row_and_drawn_alike(key):
     for begin, often in ((0, 5 / 29), (1, 4 / 20), (2, 1 / 7)):  # each word equally often
         share = asked[begin::4, 1 : lengths[begin]].mean(0)
         assert all(within(each, 1000, often) for each in share)
+    with pytest.raises(ValueError, match="places=31 are more than the 30 tokens"):
+        mask_places(batch, key, MASK, VOCAB, 31)
     n = asked.sum()
     assert within((now[asked] == MASK).mean(), n, 0.8 + 0.1 / VOCAB)
     assert within((now[asked] == token[asked]).mean(), n, 0.1 + 0.1 / VOCAB)
