@@ -112,8 +112,8 @@ def beginning(model: jann.Model, texts: Texts, key: jax.Array) -> Any:
     """The parameters that training begins with: those of `model.init`, but for three things
 
     The logits begin at the words' frequencies, so that no steps go into learning those, the tokens' table larger, and
-    the positions as sinusoids, so that what lies beside a token is found alike everywhere. From the model's start alone,
-    training stays for thousands of steps at little better than the frequencies.
+    the positions as sinusoids, so that what lies beside a token is found alike everywhere. From the model's
+    start alone, training stays for thousands of steps at little better than the frequencies.
     """
     params = model.init(key)
     params["head"]["bias"] = jnp.asarray(log_frequencies(texts.train["token"], model.vocab, len(SPECIAL)), jnp.float32)
