@@ -201,7 +201,7 @@ def run(out: Path, texts: Texts, model: jann.Model, recipe: Recipe, seeds: int, 
     found, histories, params = zip(*results, strict=True)
     sentences = filled_in(texts, model, params[0], examples)
     (folder / "filled_in.txt").write_text(sentences)
-    metrics = {"train": "loss", "validation": "validation_loss"}
+    metrics = {f"train ({recipe.rate:.0%} masked)": "loss", "validation (15% masked)": "validation_loss"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a masked token", title=texts.name))
     frequencies = log_frequencies(texts.train["token"], model.vocab, len(SPECIAL))
     asked = texts.validation["label"][texts.validation["weight"] > 0]
