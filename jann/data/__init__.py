@@ -22,7 +22,7 @@ from jann.data.corpora import Corpus, Problem
 from jann.data.datasets import load
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
-from jann.data.masking import corrupt_spans, mask_words
+from jann.data.masking import corrupt_spans, mask_places, mask_words
 from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
 from jann.data.questions import Answer, Question, question_rows, read_answers, read_squad
@@ -61,6 +61,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "log_mel",
+    "mask_places",
     "mask_words",
     "mel_edges",
     "mel_filters",

@@ -86,13 +86,18 @@ class BERT(Model):
             spec["head"] = dense(self.embed, 2 if self.head == "span" else self.labels)
         return spec
 
-    def apply(self, params, tokens, lengths=None, segments=None, state=None, key=None):
+    def apply(self, params, tokens, lengths=None, segments=None, places=None, state=None, key=None):
         """tokens[..., time] -> what `head` says
 
         lengths:   [...], how many tokens of each row are there; the rest is padding, which nothing attends to
         segments:  [..., time], which kind of sentence each token belongs to; by default 0
+        places:    [..., n], of which tokens it is said: [..., n, vocab] in place of [..., time, vocab], the same values
         """
         x = self.features(params, tokens, lengths, segments, key)
+        if places is not None:
+            if self.head == "sentence":
+                raise ValueError("head='sentence' speaks of the whole, not of places: leave them out")
+            x = jnp.take_along_axis(x, places[..., None], -2)
         if self.head == "words":
             p = params["head"]
             y = layer_norm(p["norm"], self.activation(linear(p["dense"], x)), self.epsilon)

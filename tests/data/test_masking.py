@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jann.data import batches, corrupt_spans, mask_words
+from jann.data import batches, corrupt_spans, mask_places, mask_words
 
 VOCAB, MASK, SPECIAL = 50, 4, (0, 1, 2, 3, 4)
 
@@ -45,6 +45,31 @@ def test_special_tokens_and_padding_are_never_masked(key):
     np.testing.assert_array_equal(np.asarray(row["weight"]), (token[0] >= 5) & (np.arange(50) < 3))
 
 
+def test_places_are_so_many_of_each_row_and_drawn_alike(key):
+    token = np.random.default_rng(0).integers(5, VOCAB, (4000, 30)).astype(np.int32)
+    token[:, 0] = 2
+    lengths = np.tile([30, 21, 8, 1], 1000).astype(np.int32)
+    batch = {"token": token, "length": lengths}
+    out = jax.jit(partial(mask_places, mask=MASK, vocab=VOCAB, places=5, special=SPECIAL, rate=0.2))(batch, key)
+    now, place, label, weight = (np.asarray(out[name]) for name in ("token", "place", "label", "weight"))
+    # 0.2 of the 29, 20, 7 and 0 tokens that may be chosen, rounded; but no more than there are places for
+    np.testing.assert_array_equal(weight.sum(1), np.tile([5, 4, 1, 0], 1000))
+    np.testing.assert_array_equal(label, np.take_along_axis(token, place, 1))
+    assert (np.diff(np.sort(place, 1)) > 0).all()  # no place twice
+    asked = np.zeros(token.shape, bool)
+    np.put_along_axis(asked, place, weight > 0, 1)
+    assert not asked[:, 0].any() and not asked[np.arange(30) >= lengths[:, None]].any()
+    np.testing.assert_array_equal(now[~asked], token[~asked])
+    for begin, often in ((0, 5 / 29), (1, 4 / 20), (2, 1 / 7)):  # each word equally often
+        share = asked[begin::4, 1 : lengths[begin]].mean(0)
+        assert all(within(each, 1000, often) for each in share)
+    with pytest.raises(ValueError, match="places=31 are more than the 30 tokens"):
+        mask_places(batch, key, MASK, VOCAB, 31)
+    n = asked.sum()
+    assert within((now[asked] == MASK).mean(), n, 0.8 + 0.1 / VOCAB)
+    assert within((now[asked] == token[asked]).mean(), n, 0.1 + 0.1 / VOCAB)
+
+
 def test_each_epoch_is_masked_anew_and_each_step_always_alike(key):
     token = np.arange(5, 45, dtype=np.int32).reshape(2, 20)
     masked = partial(mask_words, mask=MASK, vocab=VOCAB, special=SPECIAL)
@@ -53,7 +78,7 @@ def test_each_epoch_is_masked_anew_and_each_step_always_alike(key):
     assert (np.asarray(first["label"]) == np.asarray(second["label"])).all()
     assert (np.asarray(first["weight"]) != np.asarray(second["weight"])).any()
     np.testing.assert_array_equal(np.asarray(drawn(1)["token"]), np.asarray(second["token"]))
-    with pytest.raises(ValueError, match="draws with a key"):
+    with pytest.raises(ValueError, match="drawn with a key"):
         masked({"token": token}, None)
 
 

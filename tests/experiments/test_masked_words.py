@@ -44,7 +44,9 @@ def test_rows_hold_all_texts_in_order():
 def test_it_learns_beyond_frequency_and_the_published_folder_gives_what_is_reported(finished):
     out, texts, _ = finished
     (row,) = json.loads((out / "results.json").read_text())["rows"]
-    frequency = masked_words.frequency_loss(texts)
+    asked = texts.validation["label"][texts.validation["weight"] > 0]
+    vocab = texts.tokenizer.get_vocab_size()
+    frequency = -masked_words.log_frequencies(texts.train["token"], vocab, len(masked_words.SPECIAL))[asked].mean()
     assert row["frequency_loss"] == round(frequency, 4)
     assert np.log(4) < frequency < np.log(4) + 0.1  # a little for the other bytes
     assert abs(row["validation_loss"]["mean"] - np.log(2)) < 0.05
@@ -58,6 +60,16 @@ def test_it_learns_beyond_frequency_and_the_published_folder_gives_what_is_repor
     assert "was " in (out / "filled_in.txt").read_text() and (out / "loss.png").exists()
     logged = [json.loads(line) for line in (out / "seed-3/metrics.jsonl").read_text().splitlines()]
     assert logged[-1]["step"] == 100 and logged[-1]["tokens_per_second"] > 0
+
+
+def test_it_begins_at_the_frequencies_with_positions_that_look_alike(finished):
+    _, texts, model = finished
+    params = masked_words.beginning(model, texts, jax.random.key(0))
+    found = jann.evaluate(jann.measure(model, jann.language, masked_words.INPUTS), params, texts.validation, 64)
+    assert abs(found["loss"] - np.log(4)) < 0.2  # log 261 from where the model alone begins
+    table = np.asarray(params["positions"]["table"])
+    beside = (table[1:] * table[:-1]).sum(1)
+    np.testing.assert_allclose(beside, beside[0], rtol=1e-4)
 
 
 def test_the_same_command_goes_on_where_it_was(finished):

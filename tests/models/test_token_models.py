@@ -138,6 +138,19 @@ def test_a_transformer_learns_to_reverse(key):
     assert (np.asarray(made.tokens) == np.asarray(target[:16])).mean() > 0.95
 
 
+def test_logits_at_some_places_are_those_of_all(drawn):
+    model = BERT(7, 9, 2, 8, 2, 2, 10, epsilon=1e-3)
+    params = drawn(model)
+    tokens, lengths = jnp.array([[1, 2, 3, 4], [5, 6, 0, 0]]), jnp.array([4, 2])
+    places = jnp.array([[3, 0, 3], [1, 0, 0]])
+    some, everywhere = model(params, tokens, lengths, None, places), model(params, tokens, lengths)
+    wanted = np.stack([everywhere[0, [3, 0, 3]], everywhere[1, [1, 0, 0]]])
+    np.testing.assert_allclose(some, wanted, rtol=1e-5, atol=1e-6)
+    whole = BERT(7, 9, 2, 8, 2, 2, 10, head="sentence")
+    with pytest.raises(ValueError, match="speaks of the whole, not of places"):
+        whole(drawn(whole), tokens, lengths, None, places)
+
+
 def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
     model = BERT(7, 9, 2, 8, 2, 2, 10, head="features", epsilon=1e-3)
     params = drawn(model)
