@@ -254,7 +254,7 @@ def main(
     steps: int = 800,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
-    encoder_steps: int = 240,
+    encoder_steps: int = 500,
     encoder_batch_size: int = 16,
     encoder_learning_rate: float = 2e-4,
     blocks: int = 6,
