@@ -19,7 +19,7 @@ PLACEHOLDER = "[MASK]"
 Name = tuple[str, int]
 PEOPLE = "Anna Bea Carl Dora Emil Frida Gus Hugo Ida Jon Karl Lena".split()
 THINGS = "Ball Book Cup Drum Fan Hat Kite Lamp Map Pen Ring Shoe".split()
-PLACES = "Athens Bern Cairo Delhi Oslo Paris Quito Rome Seoul Tunis Wien York".split()
+DEEDS = ("has", "sees", "wants")
 # Behind a word or a comma; whole, also where a rare word that was left out of the text follows.
 CAPITALS = re.compile(r"(?<=[\w,] )[A-Z]\w++(?: [A-Z]\w++)*+(?! \[UNK\])")
 
@@ -69,16 +69,15 @@ def asked(sentences: list[str], most: int = 30) -> list[Question]:
     return questions
 
 
-def made_up(count: int, seed: int, clauses: int = 4) -> list[Question]:
-    """Made-up texts of who has what, and where; the question gives two of a clause and asks for the third."""
+def made_up(count: int, seed: int) -> list[Question]:
+    """Made-up texts: three people have, see and want something, in any order. Asked is who has it, or what that is."""
     random, questions = np.random.default_rng(seed), []
     for _ in range(count):
-        facts = np.stack([random.permutation(names)[:clauses] for names in (PEOPLE, THINGS, PLACES)], 1)
-        context = "now " + " , ".join(f"{who} has the {what} in {where}" for who, what, where in facts)
-        fact, kind = facts[random.integers(clauses)].tolist(), random.integers(3)
-        who, what, where = (PLACEHOLDER if i == kind else name for i, name in enumerate(fact))
-        begin = context.index(fact[kind])
-        questions.append(Question(f"{who} has the {what} in {where}", context, (fact[kind],), (begin,)))
+        facts = np.stack([random.permutation(names)[: len(DEEDS)] for names in (PEOPLE, DEEDS, THINGS)], 1).tolist()
+        context = "now " + " , ".join(f"{who} {does} the {what}" for who, does, what in facts)
+        who, what = next((who, what) for who, does, what in facts if does == "has")
+        question, answer = ("who has it ?", who) if random.random() < 0.5 else ("what is it ?", what)
+        questions.append(Question(question, context, (answer,), (context.index(answer),)))
     return questions
 
 
