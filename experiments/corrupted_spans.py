@@ -5,10 +5,11 @@
 
 Of "a b c d e f" it reads "a b X f" and writes "X c d e" (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4). A
 byte-level BPE is trained on the text first. Spans are drawn anew in each epoch, on the host; those of validation are
-fixed, and no choice is made on them. 30 % of the tokens are cut out, not the paper's 15 %, since small models learn
-little in a step. Trained by Adafactor (Shazeer and Stern 2018, arXiv:1804.04235), as T5 was. Nothing is published at
-this size. The loss of guessing by frequency alone is reported beside that of the tokens that were cut out. Every seed's
-folder holds `hugging_face`, which `jann.from_pretrained` and PyTorch's transformers open: what fine-tuning begins with.
+fixed, and the recipe was chosen by their loss. 30 % of the tokens are cut out, not the paper's 15 %, since small models
+learn little in a step. Trained by Adafactor (Shazeer and Stern 2018, arXiv:1804.04235), as T5 was. Nothing is published
+at this size. The loss of guessing by frequency alone is reported beside that of the tokens that were cut out. Every
+seed's folder holds `hugging_face`, which `jann.from_pretrained` and PyTorch's transformers open: what fine-tuning
+begins with.
 """
 
 import dataclasses
