@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from experiments.masked_words import MASK, SPECIAL
 from jann.analysis import exact_match, word_f1
 from jann.data import Question
 
-PLACEHOLDER = "[MASK]"
+PLACEHOLDER = SPECIAL[MASK]
 Name = tuple[str, int]
 PEOPLE = "Anna Bea Carl Dora Emil Frida Gus Hugo Ida Jon Karl Lena".split()
 THINGS = "Ball Book Cup Drum Fan Hat Kite Lamp Map Pen Ring Shoe".split()

@@ -9,7 +9,7 @@ fixed, and the recipe was chosen by their loss. 30 % of the tokens are cut out, 
 learn little in a step. Trained by Adafactor (Shazeer and Stern 2018, arXiv:1804.04235), as T5 was. Nothing is published
 at this size. The loss of guessing by frequency alone is reported beside that of the tokens that were cut out. Every
 seed's folder holds `hugging_face`, which `jann.from_pretrained` and PyTorch's transformers open: what fine-tuning
-begins with.
+begins with. Reading needs Grain: pip install 'jann[stream]'.
 """
 
 import dataclasses

@@ -146,11 +146,14 @@ def answered(
     model: BERT, params: Any, questions: list[Question], rows: dict, longest: int, impossible: bool
 ) -> list[Answer]:
     """The answer to each question, of so many tokens at most, from the best spans of all its rows"""
+    count = len(rows["token"])
+    # The last batch is filled from the beginning, so that all have one shape.
+    batches = np.resize(np.arange(count), (-(-count // SAMPLE), SAMPLE))
     found = [
-        spans_of(model, longest, params, {name: rows[name][i : i + SAMPLE] for name in (*INPUTS, "allowed")})
-        for i in range(0, len(rows["token"]), SAMPLE)
+        spans_of(model, longest, params, {name: rows[name][batch] for name in (*INPUTS, "allowed")})
+        for batch in batches
     ]
-    spans = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    spans = (np.concatenate(parts)[:count] for parts in zip(*found, strict=True))
     return read_answers(questions, rows, *spans, impossible)
 
 
@@ -160,10 +163,14 @@ def spans_of(model: BERT, longest: int, params: Any, batch: dict) -> tuple[jax.A
     return best_spans(model(params, *(batch[name] for name in INPUTS)), longest, count=2, allowed=batch["allowed"])
 
 
-def train_one(folder: Path, seed: int, task: Task, begun: Beginning, recipe: Recipe) -> tuple[dict, dict, list[Answer]]:
-    """One seed, gone on with where it was interrupted: -> (scores, history, answers to the test's questions)"""
+def train_one(
+    folder: Path, seed: int, task: Task, rows: dict[str, dict], begun: Beginning, recipe: Recipe
+) -> tuple[dict, dict, list[Answer]]:
+    """One seed, gone on with where it was interrupted: -> (scores, history, answers to the test's questions)
+
+    rows:  of the questions in each part of the task
+    """
     model, key = begun.model, jax.random.key(seed)
-    rows = {name: recipe.rows(begun.tokenizer, getattr(task, name)) for name in ("train", "validation", "test")}
     train = {name: rows["train"][name] for name in TRAINED_ON}
     sample = {name: rows["validation"][name][:SAMPLE] for name in TRAINED_ON}
     learnt, rest = jann.partition(begun.params(key), begun.trained)
@@ -224,7 +231,9 @@ def run(
             scores.setdefault(way, {}).update({f"{part}_{name}": over_seeds([value]) for name, value in found.items()})
     for name, (begun, recipe) in starts.items():
         print(f"\n{name}\n{jann.summary(begun.model)}", flush=True)
-        results = each_seed(folder / name, seeds, seed, partial(train_one, task=task, begun=begun, recipe=recipe))
+        rows = {part: recipe.rows(begun.tokenizer, getattr(task, part)) for part in sizes}
+        one = partial(train_one, task=task, rows=rows, begun=begun, recipe=recipe)
+        results = each_seed(folder / name, seeds, seed, one)
         if results is None:
             return
         found, histories, answers = zip(*results, strict=True)
