@@ -247,7 +247,8 @@ def module_of(name: str) -> str:
 
 def gives_logits(model: Model, path: str) -> bool:
     """Whether a table also stands for the last kernel."""
-    return path == "tokens/table" and (getattr(model, "tied", False) or getattr(model, "head", None) == "words")
+    tied = getattr(model, "tied", False) and not getattr(model, "labels", 0)
+    return path == "tokens/table" and (tied or getattr(model, "head", None) == "words")
 
 
 def _short(alpha: float) -> float:

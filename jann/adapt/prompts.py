@@ -24,6 +24,8 @@ class PromptTuned(Model):
     places: int = 20
 
     def spec(self):
+        if getattr(self.model, "labels", 0):
+            raise ValueError(f"prompts go before tokens that are foretold, and {self.model} tells labels")
         prompt = Param({"places": self.places, "embed": self.model.embed}, standard_normal)
         return {"prompt": prompt, "model": self.model.spec()}
 

@@ -257,7 +257,12 @@ def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray
 
 
 def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
-    """How many tokens the cache is made for. Raises ValueError where the model has fewer positions."""
+    """How many tokens the cache is made for.
+
+    Raises ValueError where the model has fewer positions, or says labels.
+    """
+    if getattr(model, "labels", 0):
+        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
     if hasattr(model, "begin"):
         return new + 1
     limit = getattr(model, "limit", None)

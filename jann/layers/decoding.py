@@ -32,6 +32,11 @@ def token_positions(
     return positions if lengths is None else jnp.where(time < jnp.asarray(lengths)[..., None], positions, -1)
 
 
+def last_token(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """x[..., time, features] at each row's last token, of the highest of positions[..., time]: [..., features]"""
+    return jnp.take_along_axis(x, positions.argmax(-1)[..., None, None], -2)[..., 0, :]
+
+
 def causal_mask(
     positions: jax.Array, places: int | None = None, documents: jax.Array | None = None, window: int = 0
 ) -> jax.Array:

@@ -20,6 +20,7 @@ from jann.layers import (
     dropout,
     embedding,
     embedding_spec,
+    last_token,
     layer_norm,
     layer_norm_spec,
     linear,
@@ -38,6 +39,7 @@ class GPT2(Model):
     hidden:      width inside a block's second half, by default 4 embed
     dropout:     rate after the embedding, on attention weights and on what each half of a block adds
     tied:        the table of tokens also gives the logits
+    labels:      so many classes of the whole text, told from its last token, in place of the token after each
     scaled:      scores are divided by sqrt(head); scaled_by_layer: and by the number of the block, from 1
     """
 
@@ -53,6 +55,7 @@ class GPT2(Model):
     tied: bool = True
     scaled: bool = True
     scaled_by_layer: bool = False
+    labels: int = 0
 
     def spec(self):
         if self.embed % self.heads:
@@ -74,15 +77,19 @@ class GPT2(Model):
             "blocks": stack(block, layers=self.layers),
             "norm": layer_norm_spec(self.embed),
         }
-        return spec if self.tied else {**spec, "head": linear_spec(embed, {"vocab": self.vocab}, False, small_normal)}
+        answers = {"labels": self.labels} if self.labels else {"vocab": self.vocab}
+        own = self.labels or not self.tied
+        return {**spec, "head": linear_spec(embed, answers, False, small_normal)} if own else spec
 
     def apply(self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None):
-        """tokens[..., time] -> logits of the token after each, [..., time, vocab]
+        """tokens[..., time] -> logits of the token after each, [..., time, vocab], or of the labels, [..., labels]
 
         lengths, positions:  see `jann.layers.token_positions`; documents: see `jann.layers.causal_mask`
         state:               from `cache`: then tokens go on from those before, and the state holds them too
         """
         x, state = self.features(params, tokens, lengths, positions, documents, state, key)
+        if self.labels:
+            x = last_token(x, token_positions(tokens, lengths, positions))
         return self.logits(params, x), state
 
     def features(
@@ -125,8 +132,10 @@ class GPT2(Model):
         return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), cache
 
     def logits(self, params, x):
-        """[..., embed] -> [..., vocab]"""
-        return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
+        """[..., embed] -> [..., vocab], or [..., labels]"""
+        if self.tied and not self.labels:
+            return x @ params["tokens"]["table"].T.astype(x.dtype)
+        return linear(params["head"], x)
 
     @property
     def limit(self) -> int:

@@ -22,6 +22,7 @@ from jann.layers import (
     dropout,
     embedding,
     embedding_spec,
+    last_token,
     linear,
     linear_spec,
     rms_norm,
@@ -46,6 +47,7 @@ class Llama(Model):
     query_key_norm:    RMS norm of each head's query and key (Qwen 3)
     qkv_bias, out_bias, mlp_bias:  which products have biases (Qwen 2: the first)
     tied:              the table of tokens also gives the logits
+    labels:            so many classes of the whole text, told from its last token, in place of the token after each
     """
 
     vocab: int
@@ -67,6 +69,7 @@ class Llama(Model):
     mlp_bias: bool = False
     tied: bool = False
     dropout: float = 0.0
+    labels: int = 0
 
     def sizes(self) -> tuple[int, int]:
         """(heads of keys and values, features of a head)"""
@@ -100,15 +103,19 @@ class Llama(Model):
             "blocks": stack(block, layers=self.layers),
             "norm": rms_norm_spec(self.embed),
         }
-        return spec if self.tied else {**spec, "head": linear_spec(embed, {"vocab": self.vocab}, False, small_normal)}
+        answers = {"labels": self.labels} if self.labels else {"vocab": self.vocab}
+        own = self.labels or not self.tied
+        return {**spec, "head": linear_spec(embed, answers, False, small_normal)} if own else spec
 
     def apply(self, params, tokens, lengths=None, positions=None, documents=None, state=None, key=None):
-        """tokens[..., time] -> logits of the token after each, [..., time, vocab]
+        """tokens[..., time] -> logits of the token after each, [..., time, vocab], or of the labels, [..., labels]
 
         lengths, positions:  see `jann.layers.token_positions`; documents: see `jann.layers.causal_mask`
         state:               from `cache`: then tokens go on from those before, and the state holds them too
         """
         x, state = self.features(params, tokens, lengths, positions, documents, state, key)
+        if self.labels:
+            x = last_token(x, token_positions(tokens, lengths, positions))
         return self.logits(params, x), state
 
     def features(
@@ -151,8 +158,10 @@ class Llama(Model):
         return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), cache
 
     def logits(self, params, x):
-        """[..., embed] -> [..., vocab]"""
-        return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
+        """[..., embed] -> [..., vocab], or [..., labels]"""
+        if self.tied and not self.labels:
+            return x @ params["tokens"]["table"].T.astype(x.dtype)
+        return linear(params["head"], x)
 
     def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):
         """The state before the first token, with room for `places` tokens in each of the rows of shape `lead`."""

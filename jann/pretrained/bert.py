@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.bert import BERT
-from jann.pretrained.hub import activation, activation_name, architecture, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
 from jann.pretrained.tables import Table
 
 MODEL = BERT
@@ -53,8 +53,7 @@ def to_config(model: BERT) -> dict:
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
         "tie_word_embeddings": model.tied,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(model.labels)},
-        "label2id": {f"LABEL_{i}": i for i in range(model.labels)},
+        **label_names(model.labels),
     }
 
 

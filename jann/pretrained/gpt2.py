@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from jann.models.gpt2 import GPT2
-from jann.pretrained.hub import activation, activation_name, architecture, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
 from jann.pretrained.tables import Table
 
 MODEL = GPT2
+LABELS = "GPT2ForSequenceClassification"
 IGNORED = r"\.attn\.(masked_)?bias$"  # the causal mask, in old files
 
 
 def from_config(config: dict) -> GPT2:
-    architecture(config, "GPT2LMHeadModel", "GPT2Model")
+    name = architecture(config, "GPT2LMHeadModel", "GPT2Model", LABELS)
     refuse(config, add_cross_attention=False)
     return GPT2(
         vocab=config.get("vocab_size", 50257),
@@ -25,12 +26,13 @@ def from_config(config: dict) -> GPT2:
         tied=config.get("tie_word_embeddings", True),
         scaled=config.get("scale_attn_weights", True),
         scaled_by_layer=config.get("scale_attn_by_inverse_layer_idx", False),
+        labels=labels_of(config) if name == LABELS else 0,
     )
 
 
 def to_config(model: GPT2) -> dict:
     return {
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": [LABELS if model.labels else "GPT2LMHeadModel"],
         "model_type": "gpt2",
         "vocab_size": model.vocab,
         "n_positions": model.positions,
@@ -43,6 +45,7 @@ def to_config(model: GPT2) -> dict:
         "tie_word_embeddings": model.tied,
         "scale_attn_weights": model.scaled,
         "scale_attn_by_inverse_layer_idx": model.scaled_by_layer,
+        **label_names(model.labels),
     }
 
 
@@ -67,7 +70,7 @@ def table(model: GPT2, names: Sequence[str]) -> Table:
         (f"{prefix}wpe.weight", "positions/table", None),
         *((f"{prefix}h.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         *_both(f"{prefix}ln_f", "norm"),
-        ("lm_head.weight", "head/weight", (1, 0)),
+        ("score.weight" if model.labels else "lm_head.weight", "head/weight", (1, 0)),
     )
 
 

@@ -225,6 +225,12 @@ def labels_of(config: dict) -> int:
     return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
 
 
+def label_names(count: int) -> dict:
+    """So many classes -> what a configuration says of them; nothing of none"""
+    names = [f"LABEL_{i}" for i in range(count)]
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if count else {}
+
+
 def refuse(config: dict, **supported: Any) -> None:
     """Raises PretrainedError naming an option that is set to something other than what jann has."""
     for name, only in supported.items():

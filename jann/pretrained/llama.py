@@ -5,13 +5,23 @@ from typing import Any
 
 from jann.layers.rotary import scaling_options
 from jann.models.llama import Llama
-from jann.pretrained.hub import CONFIG, PretrainedError, activation, activation_name, architecture, refuse
+from jann.pretrained.hub import (
+    CONFIG,
+    PretrainedError,
+    activation,
+    activation_name,
+    architecture,
+    label_names,
+    labels_of,
+    refuse,
+)
 from jann.pretrained.tables import Table
 
 MODEL = Llama
 IGNORED = r"rotary_emb\.inv_freq$"
 
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+LABELS = "ForSequenceClassification"
 
 # Where a configuration leaves an option out, its family's default counts.
 DEFAULTS = {
@@ -24,7 +34,8 @@ DEFAULTS = {
 
 def from_config(config: dict) -> Llama:
     kind = config["model_type"]
-    architecture(config, f"{NAMES[kind]}ForCausalLM", f"{NAMES[kind]}Model")
+    labelled = f"{NAMES[kind]}{LABELS}"
+    name = architecture(config, f"{NAMES[kind]}ForCausalLM", f"{NAMES[kind]}Model", labelled)
     config = {**DEFAULTS[kind], **config}
     refuse(config, pretraining_tp=1)
     layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
@@ -49,6 +60,7 @@ def from_config(config: dict) -> Llama:
         out_bias=biased,
         mlp_bias=config.get("mlp_bias", False),
         tied=config.get("tie_word_embeddings", False),
+        labels=labels_of(config) if name == labelled else 0,
     )
 
 
@@ -101,7 +113,7 @@ def to_config(model: Llama) -> dict:
         if "original" in scaling:
             scaling["original_max_position_embeddings"] = scaling.pop("original")
     config = {
-        "architectures": [f"{NAMES[kind]}ForCausalLM"],
+        "architectures": [NAMES[kind] + (LABELS if model.labels else "ForCausalLM")],
         "model_type": kind,
         "vocab_size": model.vocab,
         "hidden_size": model.embed,
@@ -118,6 +130,7 @@ def to_config(model: Llama) -> dict:
         "attention_bias": model.out_bias,
         "mlp_bias": model.mlp_bias,
         "tie_word_embeddings": model.tied,
+        **label_names(model.labels),
     }
     each = model.window if isinstance(model.window, tuple) else (model.window,) * model.layers
     config["sliding_window"] = max(each) or None
@@ -165,5 +178,5 @@ def table(model: Llama, names: Sequence[str]) -> Table:
         (f"{prefix}embed_tokens.weight", "tokens/table", None),
         *((f"{prefix}layers.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         (f"{prefix}norm.weight", "norm/scale", None),
-        ("lm_head.weight", "head/weight", (1, 0)),
+        ("score.weight" if model.labels else "lm_head.weight", "head/weight", (1, 0)),
     )

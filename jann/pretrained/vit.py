@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jann.models.vit import ViT
 from jann.pretrained.bert import dense, norm
-from jann.pretrained.hub import activation, activation_name, architecture, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
 from jann.pretrained.tables import Table
 
 MODEL = ViT
@@ -51,8 +51,7 @@ def to_config(model: ViT) -> dict:
         "qkv_bias": model.qkv_bias,
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(model.outputs)},
-        "label2id": {f"LABEL_{i}": i for i in range(model.outputs)},
+        **label_names(model.outputs),
     }
 
 

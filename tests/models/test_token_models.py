@@ -151,6 +151,25 @@ def test_logits_at_some_places_are_those_of_all(drawn):
         whole(drawn(whole), tokens, lengths, None, places)
 
 
+@pytest.mark.parametrize(
+    "model", [GPT2(7, 9, 8, 2, 2, labels=3), Llama(7, 8, 2, 2, 10, tied=True, labels=3)], ids=["gpt2", "llama"]
+)
+def test_a_decoder_tells_labels_from_the_last_token_wherever_padding_is(model, drawn):
+    params = drawn(model)
+    right, lengths = jnp.array([[1, 2, 3, 4], [5, 6, 0, 0]]), jnp.array([4, 2])
+    left, positions = jnp.array([[1, 2, 3, 4], [0, 0, 5, 6]]), jnp.array([[0, 1, 2, 3], [-1, -1, 0, 1]])
+    found = model(params, right, lengths)
+    assert found.shape == (2, 3)
+    for row, logits in zip(([1, 2, 3, 4], [5, 6]), found, strict=True):
+        x, _ = model.features(params, jnp.array(row))
+        np.testing.assert_allclose(logits, x[-1] @ params["head"]["weight"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model(params, left, positions=positions), found, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="tells 3 labels, not tokens"):
+        generate(model, params, [[1, 2]], 3)
+    with pytest.raises(ValueError, match="prompts go before tokens"):
+        jann.adapt.PromptTuned(model).spec()
+
+
 def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
     model = BERT(7, 9, 2, 8, 2, 2, 10, head="features", epsilon=1e-3)
     params = drawn(model)

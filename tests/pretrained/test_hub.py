@@ -24,7 +24,9 @@ MODELS = {
     "gpt2": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, activation=jax.nn.relu),
     "gpt2_untied": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, tied=False),
     "gpt2_scaled": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, scaled=False, scaled_by_layer=True),
+    "gpt2_labels": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, labels=3),
     "llama": LLAMA,
+    "llama_labels": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, tied=True, labels=1),
     "llama_scaled": Llama(11, 8, 2, 2, 12, head=6, rotary_scaling=SCALING, qkv_bias=True, out_bias=True, mlp_bias=True),
     "llama_long": Llama(11, 8, 2, 2, 12, head=4, rotary_scaling=LONG),
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
@@ -133,8 +135,8 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     edit(folder, model_type="mamba9")
     with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gpt2"):
         from_pretrained(folder)
-    edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForSequenceClassification"])
-    with pytest.raises(PretrainedError, match="'LlamaForSequenceClassification' is not one that jann knows: LlamaFor"):
+    edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForTokenClassification"])
+    with pytest.raises(PretrainedError, match="'LlamaForTokenClassification' is not one that jann knows: LlamaFor"):
         from_pretrained(folder)
     edit(folder, model_type="gpt2", architectures=None, add_cross_attention=True)
     with pytest.raises(PretrainedError, match="add_cross_attention=True is not supported"):
