@@ -16,6 +16,7 @@ from jann.layers import Turned
 from jann.trees import Node, Tree, flatten, path_name
 
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
+LARGE, MANY = 1 << 22, 64  # bytes of caches, and places in them, for which a loop of its own is compiled
 
 
 class Generated(NamedTuple):
@@ -136,16 +137,13 @@ _turned = jax.jit(Turned.of, static_argnums=1)
 def _generated(
     model, params, tokens, lengths, key, numbers, penalty, *, new, room, top_k, no_repeat, stop, pad, dtype
 ) -> Generated:
-    rows = tokens.shape[0]
-    begun = first(model, params, tokens, lengths, new, room, dtype)
+    rows, grows = tokens.shape[0], not hasattr(model, "begin")
+    places = min(room, max(tokens.shape[1], MANY * -(-room // (4 * MANY)))) if grows else room
+    begun = first(model, params, tokens, lengths, new, places, dtype)
     made = jnp.full((rows, new), pad, jnp.int32)
     scores = jnp.zeros((rows, new), jnp.float32)
 
-    def unfinished(carry):
-        i, done = carry[0], carry[1]
-        return (i < new) & ~done.all()
-
-    def one(carry):
+    def one(carry, shapes):
         i, done, count, made, scores, (logits, state, seen, seen_lengths) = carry
         state = reshaped(state, shapes)
         token, score, seen, seen_lengths = chosen(
@@ -158,12 +156,49 @@ def _generated(
         logits, state = step(model, params, token[:, None], (~done).astype(jnp.int32), state)
         return i + 1, done, count, made, scores, (logits, matrices(state), seen, seen_lengths)
 
-    logits, state, *rest = begun
-    shapes = jax.tree.map(jnp.shape, state)
-    begun = (logits, matrices(state), *rest)
     nothing = jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32)
-    _, _, count, made, scores, _ = jax.lax.while_loop(unfinished, one, (0, *nothing, made, scores, begun))
+    carry = 0, *nothing, made, scores, begun
+    for size in cache_sizes(begun[1], places, room):
+        *before, (logits, state, *rest) = carry
+        state = with_room(state, size) if grows else state
+
+        def unfinished(carry, size=size):
+            i, done, *_, (_, state, _, _) = carry
+            going = (i < new) & ~done.all()
+            return going if size == room else going & (state["length"].max() < size)
+
+        shapes = jax.tree.map(jnp.shape, state)
+        carry = *before, (logits, matrices(state), *rest)
+        carry = jax.lax.while_loop(unfinished, functools.partial(one, shapes=shapes), carry)
+        *before, (logits, state, *rest) = carry
+        carry = *before, (logits, reshaped(state, shapes), *rest)
+    _, _, count, made, scores, _ = carry
     return Generated(made, count, scores)
+
+
+def cache_sizes(state: Tree, places: int, room: int) -> list[int]:
+    """How many places the caches have, one size after another, from a state with `places` to `room`.
+
+    A token reads them whole, filled or not: doubled as they fill, 32 rows of 256 tokens by a GPT, 6 layers of 384, take
+    3.3 s on two cores in place of 4.6, and one row 0.34 in place of 0.37. Each size is a loop to compile, so there is
+    but the last where there is little to gain.
+    """
+    if room - places < MANY:
+        return [room]
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state["blocks"]))
+    sizes = [places] if held * room >= LARGE * places else []
+    while sizes and 2 * sizes[-1] < room:
+        sizes.append(2 * sizes[-1])
+    return [*sizes, room]
+
+
+def with_room(state: Tree, places: int) -> Tree:
+    """A decoder's state whose blocks' caches have so many places, not fewer than before"""
+
+    def grown(x):
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, places - x.shape[-2]), (0, 0)])
+
+    return {**state, "blocks": jax.tree.map(grown, state["blocks"])}
 
 
 def matrices(state: Tree) -> Tree:

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 import jann
-from jann.generation import beam_search, generate, speculate, stream
+from jann.generation import beam_search, decoding, generate, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
 names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
@@ -79,6 +79,29 @@ def test_a_batch_of_prompts_gives_what_each_gives_alone(decoder, name):
         scores = jax.nn.log_softmax(model(params, jnp.array(tokens)))
         want = [scores[len(prompt) - 1 + j, tokens[len(prompt) + j]] for j in range(8)]
         np.testing.assert_allclose(together.log_probabilities[i], want, rtol=1e-4, atol=1e-5)
+
+
+@names
+def test_caches_that_grow_give_what_one_of_full_size_gives(decoder, name, monkeypatch):
+    model, params = decoder(name)
+    options = {"key": jax.random.key(3), "repetition_penalty": 1.2, "stop": [3]}
+    want = generate(model, params, PROMPTS, 21, **options)
+    sizes = []
+
+    def noted(state, places, room):
+        sizes.append(cache_sizes(state, places, room))
+        return sizes[-1]
+
+    cache_sizes = decoding.cache_sizes
+    for name, value in {"LARGE": 0, "MANY": 1, "cache_sizes": noted}.items():
+        monkeypatch.setattr(decoding, name, value)
+    decoding._generated.clear_cache()
+    found = generate(model, params, PROMPTS, 21, **options)
+    decoding._generated.clear_cache()
+    assert sizes == [[16, 32, 37]]
+    np.testing.assert_array_equal(found.tokens, want.tokens)
+    np.testing.assert_array_equal(found.lengths, want.lengths)
+    np.testing.assert_allclose(found.log_probabilities, want.log_probabilities, rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_samples_alike_in_any_company_and_as_it_streams(decoder):
