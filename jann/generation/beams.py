@@ -9,7 +9,18 @@ import jax.numpy as jnp
 
 from jann.core import Model, listed
 from jann.generation.choice import LOWEST
-from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, first, packed, processed, step
+from jann.generation.decoding import (
+    Generated,
+    Prompts,
+    checked_options,
+    checked_room,
+    first,
+    first_places,
+    packed,
+    processed,
+    step,
+    while_growing,
+)
 from jann.trees import Tree
 
 
@@ -62,7 +73,8 @@ def _searched(
     *, new, room, beams, results, stop, early, no_repeat, pad, dtype,
 ):  # fmt: skip
     prompts = tokens.shape[0]
-    logits, state, seen, seen_lengths = first(model, params, tokens, lengths, new, room, dtype)
+    places = first_places(model, tokens, room)
+    logits, state, seen, seen_lengths = first(model, params, tokens, lengths, new, places, dtype)
 
     def repeated(x):
         return jnp.repeat(x, beams, axis=0)
@@ -115,7 +127,9 @@ def _searched(
         )
 
         seen = put(seen[rows], seen_lengths[rows], following)
-        state = jax.tree.map(lambda x: x[rows], state)
+        # What was made of the inputs is the same for all beams of a prompt.
+        moved = {name: part for name, part in state.items() if name not in ("cross", "sources")}
+        state = {**state, **jax.tree.map(lambda x: x[rows], moved)}
         logits, state = step(model, params, following[:, None], jnp.ones(len(rows), jnp.int32), state)
         possible = running[:, 0] / (i + 1.0) ** length_penalty
         worst = jnp.where(finished["done"], finished["scores"], LOWEST).min(1)
@@ -123,7 +137,7 @@ def _searched(
         return i + 1, running, finished, hopeful, ends.all(), (logits, state, seen, seen_lengths[rows] + 1)
 
     start = (0, running, finished, jnp.ones(prompts, bool), jnp.zeros((), bool), (logits, state, seen, seen_lengths))
-    finished = jax.lax.while_loop(going, one, start)[2]
+    finished = while_growing(going, one, start, places, room)[2]
     best = jax.tree.map(lambda x: x[:, :results].reshape(-1, *x.shape[2:]), finished)
     begin = begin.reshape(prompts, beams)[:, :results].reshape(-1)
     count = best["lengths"] - begin

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -137,15 +137,18 @@ _turned = jax.jit(Turned.of, static_argnums=1)
 def _generated(
     model, params, tokens, lengths, key, numbers, penalty, *, new, room, top_k, no_repeat, stop, pad, dtype
 ) -> Generated:
-    rows, grows = tokens.shape[0], not hasattr(model, "begin")
-    places = min(room, max(tokens.shape[1], MANY * -(-room // (4 * MANY)))) if grows else room
+    rows = tokens.shape[0]
+    places = first_places(model, tokens, room)
     begun = first(model, params, tokens, lengths, new, places, dtype)
     made = jnp.full((rows, new), pad, jnp.int32)
     scores = jnp.zeros((rows, new), jnp.float32)
 
-    def one(carry, shapes):
+    def unfinished(carry):
+        i, done = carry[0], carry[1]
+        return (i < new) & ~done.all()
+
+    def one(carry):
         i, done, count, made, scores, (logits, state, seen, seen_lengths) = carry
-        state = reshaped(state, shapes)
         token, score, seen, seen_lengths = chosen(
             logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, ~done
         )
@@ -154,26 +157,47 @@ def _generated(
         count = count + ~done
         done = done | jnp.isin(token, jnp.array(stop, jnp.int32))
         logits, state = step(model, params, token[:, None], (~done).astype(jnp.int32), state)
-        return i + 1, done, count, made, scores, (logits, matrices(state), seen, seen_lengths)
+        return i + 1, done, count, made, scores, (logits, state, seen, seen_lengths)
 
     nothing = jnp.zeros(rows, bool), jnp.zeros(rows, jnp.int32)
-    carry = 0, *nothing, made, scores, begun
-    for size in cache_sizes(begun[1], places, room):
-        *before, (logits, state, *rest) = carry
-        state = with_room(state, size) if grows else state
-
-        def unfinished(carry, size=size):
-            i, done, *_, (_, state, _, _) = carry
-            going = (i < new) & ~done.all()
-            return going if size == room else going & (state["length"].max() < size)
-
-        shapes = jax.tree.map(jnp.shape, state)
-        carry = *before, (logits, matrices(state), *rest)
-        carry = jax.lax.while_loop(unfinished, functools.partial(one, shapes=shapes), carry)
-        *before, (logits, state, *rest) = carry
-        carry = *before, (logits, reshaped(state, shapes), *rest)
-    _, _, count, made, scores, _ = carry
+    _, _, count, made, scores, _ = while_growing(unfinished, one, (0, *nothing, made, scores, begun), places, room)
     return Generated(made, count, scores)
+
+
+def while_growing(unfinished: Callable, one: Callable, carry: tuple, places: int, room: int) -> tuple:
+    """While unfinished(carry): carry = one(carry); the caches have so many `places` at first and `room` at last.
+
+    carry: its last is (logits, a decoder's state, ...)
+    """
+
+    def with_state(carry, form):
+        *before, (logits, state, *rest) = carry
+        return *before, (logits, form(state), *rest)
+
+    def loop(carry, size):
+        shapes = jax.tree.map(jnp.shape, carry[-1][1])
+        plain = functools.partial(with_state, form=functools.partial(reshaped, shapes=shapes))
+
+        def going(carry):
+            more = unfinished(carry)
+            return more if size == room else more & (carry[-1][1]["length"].max() < size)
+
+        return plain(
+            jax.lax.while_loop(going, lambda c: with_state(one(plain(c)), matrices), with_state(carry, matrices))
+        )
+
+    for size in cache_sizes(carry[-1][1], places, room):
+        if size > places:
+            carry = with_state(carry, functools.partial(with_room, places=size))
+        carry = loop(carry, size)
+    return carry
+
+
+def first_places(model: Model, tokens: jax.Array, room: int) -> int:
+    """How many places the caches have while prompts are read, of the `room` at last"""
+    if hasattr(model, "begin"):
+        return room
+    return min(room, max(tokens.shape[1], MANY * -(-room // (4 * MANY))))
 
 
 def cache_sizes(state: Tree, places: int, room: int) -> list[int]:
@@ -187,7 +211,7 @@ def cache_sizes(state: Tree, places: int, room: int) -> list[int]:
         return [room]
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(state["blocks"]))
     sizes = [places] if held * room >= LARGE * places else []
-    while sizes and 2 * sizes[-1] < room:
+    while sizes and 3 * sizes[-1] <= room:
         sizes.append(2 * sizes[-1])
     return [*sizes, room]
 

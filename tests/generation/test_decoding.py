@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import chisquare
 
 import jann
-from jann.generation import beam_search, decoding, generate, speculate, stream
+from jann.generation import beam_search, beams, decoding, generate, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
 names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
@@ -84,24 +84,30 @@ def test_a_batch_of_prompts_gives_what_each_gives_alone(decoder, name):
 @names
 def test_caches_that_grow_give_what_one_of_full_size_gives(decoder, name, monkeypatch):
     model, params = decoder(name)
-    options = {"key": jax.random.key(3), "repetition_penalty": 1.2, "stop": [3]}
-    want = generate(model, params, PROMPTS, 21, **options)
-    sizes = []
+    options = {"repetition_penalty": 1.2, "stop": [3]}
 
-    def noted(state, places, room):
-        sizes.append(cache_sizes(state, places, room))
+    def found():
+        decoding._generated.clear_cache()
+        beams._searched.clear_cache()
+        sampled = generate(model, params, PROMPTS, 21, key=jax.random.key(3), **options)
+        return sampled, beam_search(model, params, PROMPTS, 21, beams=3, **options)
+
+    want = found()
+    sizes, cache_sizes = [], decoding.cache_sizes
+
+    def noted(*args):
+        sizes.append(cache_sizes(*args))
         return sizes[-1]
 
-    cache_sizes = decoding.cache_sizes
-    for name, value in {"LARGE": 0, "MANY": 1, "cache_sizes": noted}.items():
-        monkeypatch.setattr(decoding, name, value)
-    decoding._generated.clear_cache()
-    found = generate(model, params, PROMPTS, 21, **options)
-    decoding._generated.clear_cache()
-    assert sizes == [[16, 32, 37]]
-    np.testing.assert_array_equal(found.tokens, want.tokens)
-    np.testing.assert_array_equal(found.lengths, want.lengths)
-    np.testing.assert_allclose(found.log_probabilities, want.log_probabilities, rtol=1e-4, atol=1e-5)
+    for option, value in {"LARGE": 0, "MANY": 1, "cache_sizes": noted}.items():
+        monkeypatch.setattr(decoding, option, value)
+    (sampled, (best, scores)), (sampled_before, (best_before, scores_before)) = found(), want
+    assert sizes == [[16, 37]] * 2
+    for now, before in ((sampled, sampled_before), (best, best_before)):
+        np.testing.assert_array_equal(now.tokens, before.tokens)
+        np.testing.assert_array_equal(now.lengths, before.lengths)
+    np.testing.assert_allclose(sampled.log_probabilities, sampled_before.log_probabilities, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores, scores_before, rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_samples_alike_in_any_company_and_as_it_streams(decoder):
