@@ -186,7 +186,7 @@ def save_adapter(
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_2_SEQ_LM" if hasattr(model, "begin") else "CAUSAL_LM" if hasattr(model, "cache") else None,
+        "task_type": task_type(model),
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
@@ -243,6 +243,15 @@ def places_of(model: Model, params: Tree, table: Table) -> dict[str, Place]:
 def module_of(name: str) -> str:
     """A tensor's name -> that of its module"""
     return name.rpartition(".")[0]
+
+
+def task_type(model: Model) -> str | None:
+    """PEFT's word for what the model does, where it is one of those that it has a class for"""
+    if hasattr(model, "begin"):
+        return "SEQ_2_SEQ_LM"
+    if not hasattr(model, "cache"):
+        return None
+    return "SEQ_CLS" if getattr(model, "labels", 0) else "CAUSAL_LM"
 
 
 def gives_logits(model: Model, path: str) -> bool:

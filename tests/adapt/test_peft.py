@@ -185,6 +185,18 @@ def test_a_tied_table_that_peft_would_untie_is_refused(saved):
     np.testing.assert_array_equal(load_adapter(folder, GPT, params)["tokens"]["table"], 1)
 
 
+def test_a_decoder_that_tells_labels_keeps_its_head_with_the_adapter(drawn, key, tmp_path):
+    model = GPT2(vocab=11, positions=8, embed=8, layers=2, heads=2, labels=3)
+    base = drawn(model)
+    params = low_rank(model, base, rank=2, targets="qkv", key=key)
+    params = {**params, "head": {"weight": base["head"]["weight"] + 1}}
+    save_adapter(tmp_path, model, params, also="^head/")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    assert config["task_type"] == "SEQ_CLS" and config["modules_to_save"] == ["score"]
+    again = load_adapter(tmp_path, model, base)
+    np.testing.assert_array_equal(again["head"]["weight"], params["head"]["weight"])
+
+
 def test_folders_that_lack_something_or_hold_a_pickle(saved):
     folder, params = saved
     whole = (folder / WEIGHTS).read_bytes()
