@@ -73,7 +73,7 @@ def _searched(
     *, new, room, beams, results, stop, early, no_repeat, pad, dtype,
 ):  # fmt: skip
     prompts = tokens.shape[0]
-    places = first_places(model, tokens, room)
+    places = first_places(model, params, tokens, room, dtype, beams)
     logits, state, seen, seen_lengths = first(model, params, tokens, lengths, new, places, dtype)
 
     def repeated(x):

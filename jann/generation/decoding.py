@@ -16,7 +16,7 @@ from jann.layers import Turned
 from jann.trees import Node, Tree, flatten, path_name
 
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
-LARGE, MANY = 1 << 22, 64  # bytes of caches, and places in them, for which a loop of its own is compiled
+LARGE, SHARE, MANY = 1 << 22, 0.1, 64  # of caches: bytes, part of the weights' and places, for which they grow
 
 
 class Generated(NamedTuple):
@@ -138,7 +138,7 @@ def _generated(
     model, params, tokens, lengths, key, numbers, penalty, *, new, room, top_k, no_repeat, stop, pad, dtype
 ) -> Generated:
     rows = tokens.shape[0]
-    places = first_places(model, tokens, room)
+    places = first_places(model, params, tokens, room, dtype)
     begun = first(model, params, tokens, lengths, new, places, dtype)
     made = jnp.full((rows, new), pad, jnp.int32)
     scores = jnp.zeros((rows, new), jnp.float32)
@@ -186,34 +186,34 @@ def while_growing(unfinished: Callable, one: Callable, carry: tuple, places: int
             jax.lax.while_loop(going, lambda c: with_state(one(plain(c)), matrices), with_state(carry, matrices))
         )
 
-    for size in cache_sizes(carry[-1][1], places, room):
+    for size in cache_sizes(places, room):
         if size > places:
             carry = with_state(carry, functools.partial(with_room, places=size))
         carry = loop(carry, size)
     return carry
 
 
-def first_places(model: Model, tokens: jax.Array, room: int) -> int:
-    """How many places the caches have while prompts are read, of the `room` at last"""
-    if hasattr(model, "begin"):
-        return room
-    return min(room, max(tokens.shape[1], MANY * -(-room // (4 * MANY))))
+def first_places(model: Model, params: Tree, tokens: jax.Array, room: int, dtype: Any, beams: int = 1) -> int:
+    """How many places the caches have while prompts are read, of the `room` at last
 
-
-def cache_sizes(state: Tree, places: int, room: int) -> list[int]:
-    """How many places the caches have, one size after another, from a state with `places` to `room`.
-
-    A token reads them whole, filled or not: doubled as they fill, 32 rows of 256 tokens by a GPT, 6 layers of 384, take
-    3.3 s on two cores in place of 4.6, and one row 0.34 in place of 0.37. Each size is a loop to compile, so there is
-    but the last where there is little to gain.
+    A token reads caches whole, filled or not. Where they grow, 32 rows of 256 tokens by a GPT, 6 layers of 384, take
+    3.3 s on two cores in place of 4.6, and one row 0.34 in place of 0.37. But each size is a loop to compile: so not
+    where there are few places, or caches that are small, alone or beside the weights.
     """
-    if room - places < MANY:
-        return [room]
-    held = sum(leaf.nbytes for leaf in jax.tree.leaves(state["blocks"]))
-    sizes = [places] if held * room >= LARGE * places else []
-    while sizes and 3 * sizes[-1] <= room:
+    places = max(tokens.shape[1], MANY * -(-room // (4 * MANY)))
+    if hasattr(model, "begin") or room - places < MANY:
+        return room
+    caches = jax.eval_shape(lambda: model.cache((beams * len(tokens),), room, dtype))
+    held, weights = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (caches, params))
+    return places if held >= max(LARGE, SHARE * weights) else room
+
+
+def cache_sizes(places: int, room: int) -> list[int]:
+    """How many places the caches have, one size after another: doubled, the last step up to threefold"""
+    sizes = [places]
+    while 3 * sizes[-1] <= room:
         sizes.append(2 * sizes[-1])
-    return [*sizes, room]
+    return sizes if places == room else [*sizes, room]
 
 
 def with_room(state: Tree, places: int) -> Tree:

@@ -99,7 +99,7 @@ def test_caches_that_grow_give_what_one_of_full_size_gives(decoder, name, monkey
         sizes.append(cache_sizes(*args))
         return sizes[-1]
 
-    for option, value in {"LARGE": 0, "MANY": 1, "cache_sizes": noted}.items():
+    for option, value in {"LARGE": 0, "SHARE": 0, "MANY": 1, "cache_sizes": noted}.items():
         monkeypatch.setattr(decoding, option, value)
     (sampled, (best, scores)), (sampled_before, (best_before, scores_before)) = found(), want
     assert sizes == [[16, 37]] * 2
