@@ -70,9 +70,8 @@ def texts_of(name: str) -> tuple[list[str], list[str]]:
     return dataset.train, dataset.validation
 
 
-def prepared(name: str, train: list[str], validation: list[str], vocab: int, recipe: Recipe) -> Texts:
-    """Trains the tokeniser on the texts to train on; cuts both into rows; masks validation's, several times each."""
-    tokenizer = train_bpe(train, vocab, SPECIAL)
+def prepared(name: str, tokenizer: Any, train: list[str], validation: list[str], recipe: Recipe) -> Texts:
+    """Cuts the texts to train on and those of validation into rows; masks validation's, several times each."""
     masking = masking_of(tokenizer)
     held_out = rows_of(tokenizer, validation, recipe.length)
     masked = [masking(held_out, jax.random.key(number)) for number in range(recipe.maskings)]
@@ -260,7 +259,8 @@ def main(
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
     steps = steps or (3000 if few else 8000)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average, rate)
-    texts = prepared(data, *texts_of(data), vocab, recipe)
+    train, validation = texts_of(data)
+    texts = prepared(data, train_bpe(train, vocab, SPECIAL), train, validation, recipe)
     model = jann.models.BERT(
         texts.tokenizer.get_vocab_size(), length, 2, embed, layers, heads, hidden, dropout=dropout
     )

@@ -29,7 +29,7 @@ import optax
 import tyro
 
 import jann
-from experiments.masked_words import BEGIN, END, MASK, SPECIAL, masking_of
+from experiments.masked_words import BEGIN, END, MASK, SPECIAL, Recipe, Texts, prepared, train_one
 from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
@@ -119,19 +119,19 @@ def as_arrays(tokenizer: Any, pairs: list[tuple[str, int]], length: int, frame: 
     return {"token": tokens, "length": lengths, "label": np.array([label for _, label in pairs], np.int32)}
 
 
-def own_tokenizer(folder: Path, corpus: Any, vocab: int, text: list[str]) -> Any:
-    """The byte-pair encoding of the sentences to train on and of `text`, kept in the run folder"""
+def own_tokenizer(folder: Path, corpus: Any, vocab: int) -> Any:
+    """The byte-pair encoding of the sentences to train on, kept in the run folder"""
     file = folder / "tokenizer.json"
     if not file.exists():
         partial = folder / f".{file.name}.partial"
-        train_bpe([sentence for sentence, _ in corpus.train] + text, vocab, SPECIAL).save(str(partial))
+        train_bpe([sentence for sentence, _ in corpus.train], vocab, SPECIAL).save(str(partial))
         partial.replace(file)
     return load_tokenizer(file)
 
 
-def small(folder: Path, corpus: Any, vocab: int, length: int, text: list[str]) -> tuple[Any, BERT, dict, dict]:
+def small(folder: Path, corpus: Any, vocab: int, length: int) -> tuple[Any, BERT, dict, dict]:
     """The tokenizer and encoder of the small BERT, and the sentences as its tokens"""
-    tokenizer = own_tokenizer(folder, corpus, vocab, text)
+    tokenizer = own_tokenizer(folder, corpus, vocab)
     encoder = BERT(
         tokenizer.get_vocab_size(), length, embed=128, layers=1, heads=4, hidden=256, head="features", dropout=0.3
     )
@@ -156,20 +156,12 @@ def convolutional(corpus: Any, length: int) -> Beginning:
     return Beginning(TextCNN(tokenizer.get_vocab_size()), None, train, test, "", 1e-3, hidden_words=0.3)
 
 
-def pretrained_words(folder: Path, encoder: BERT, tokenizer: Any, rows: dict, steps: int, seed: int) -> Any:
-    """The encoder's parameters after learning to fill in masked words of `rows`; gone on with where interrupted."""
-    model, key = dataclasses.replace(encoder, head="words"), jax.random.key(seed)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 2e-3, max(1, steps // 20), steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
-    start = jann.start(model, optimizer, key)
-    state, _ = jann.fit(
-        jann.make_step(jann.objective(model, jann.language, ("token", "length")), optimizer),
-        jann.data.batches(rows, 64, jax.random.fold_in(key, 1), masking_of(tokenizer)),
-        start, steps, folder=folder, model=model,
-    )  # fmt: skip
-    if int(state.step) < steps:
-        raise KeyboardInterrupt
-    return jann.adapt.transplant(encoder, key, state.params).params
+def pretrained_words(folder: Path, encoder: BERT, texts: Texts, recipe: Recipe, seed: int) -> Any:
+    """The encoder's parameters after `experiments.masked_words` has trained it; gone on with where interrupted"""
+    model = dataclasses.replace(encoder, head="words", dropout=0.0)
+    found, _, params = train_one(folder, texts, model, recipe, seed)
+    print(f"masked words of validation: {found['loss']:.3f} nats, {found['accuracy']:.1%} right", flush=True)
+    return jann.adapt.transplant(encoder, jax.random.key(seed), params).params
 
 
 def published_encoder(corpus: Any, length: int, blocks: int) -> Beginning:
@@ -227,12 +219,13 @@ def tuned(
 
 def run(
     out: Path, corpus: Any, starts: tuple[str, ...], counts: tuple[int, ...], seeds: int, seed: int, length: int,
-    vocab: int, epochs: float, text: list[str], pretraining: int, blocks: int,
+    vocab: int, epochs: float, text: list[str], pretraining: Recipe, blocks: int,
 ) -> None:  # fmt: skip
     """All starts with all numbers of labels; each one's accuracies are kept as soon as they are there."""
     config = {
         "dataset": corpus.name, "starts": starts, "counts": counts, "seeds": seeds, "seed": seed, "length": length,
-        "vocab": vocab, "epochs": epochs, "texts": len(text), "pretraining": pretraining, "blocks": blocks,
+        "vocab": vocab, "epochs": epochs, "texts": len(text), "blocks": blocks,
+        "pretraining": dataclasses.asdict(pretraining),
     }  # fmt: skip
     folder = jann.open_run(out, config)
     print(corpus)
@@ -270,20 +263,20 @@ def run(
 
 
 def begun(
-    name: str, folder: Path, corpus: Any, length: int, vocab: int, text: list[str], pretraining: int, blocks: int,
+    name: str, folder: Path, corpus: Any, length: int, vocab: int, text: list[str], pretraining: Recipe, blocks: int,
     seed: int,
 ) -> Beginning:  # fmt: skip
     if name == "encoder":
         return published_encoder(corpus, length, blocks)
     if name == "cnn":
         return convolutional(corpus, length)
-    tokenizer, encoder, train, test = small(folder, corpus, vocab, length, text)
+    tokenizer, encoder, train, test = small(folder, corpus, vocab, length)
     params = None
     if name == "masked_words":
-        ids = [[BEGIN, *found.ids[: length - 2], END] for found in tokenizer.encode_batch(text)]
-        tokens, lengths = padded(ids, length) if ids else (np.zeros((0, length), np.int32), np.zeros(0, np.int32))
-        rows = {"token": np.concatenate([train["token"], tokens]), "length": np.concatenate([train["length"], lengths])}
-        params = pretrained_words(folder / "pretraining", encoder, tokenizer, rows, pretraining, seed)
+        folder = folder / "pretraining"
+        validation = [sentence for sentence, _ in corpus.validation]
+        texts = prepared(corpus.name, tokenizer, text, validation, pretraining)
+        params = pretrained_words(folder, encoder, texts, pretraining, seed)
     return Beginning(SentenceClassifier(encoder), params, train, test, "", 1e-3, hidden_words=0.3)
 
 
@@ -292,6 +285,7 @@ def main(
     starts: tuple[Start, ...] | None = None,
     counts: tuple[int, ...] = (50, 200, 1000, 1_000_000),
     text: Literal["none", "wikitext2"] = "none",
+    repeats: int = 1,
     pretraining: int = 1500,
     epochs: float = 6.0,
     length: int = 48,
@@ -307,8 +301,9 @@ def main(
         data: The sentences: made up, or SST-2.
         starts: What fine-tuning begins with; by default all but the published encoder, for sst2 that too.
         counts: How many labelled sentences; more than there are means all.
-        text: Further text to learn masked words from.
-        pretraining: Steps of masked words, of 64 sentences.
+        text: Further text to learn masked words from, in small letters.
+        repeats: How many times the sentences stand in what masked words are learnt from, beside the further text once.
+        pretraining: Steps of masked words, of 64 rows of `length` tokens.
         epochs: Times that fine-tuning sees each labelled sentence (the published encoder a third as often).
         length: Tokens of a sentence; more are cut off.
         vocab: Tokens of the small BERT's byte-pair encoding.
@@ -318,14 +313,14 @@ def main(
         out: The run folder, by default runs/sentiment-DATA. The same command goes on with an interrupted run.
     """
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
-    extra = []
+    read = [sentence for sentence, _ in corpus.train] * repeats
     if text == "wikitext2":
-        lines = (line.strip() for article in jann.data.load(text).train for line in article.split("\n"))
-        extra = [part for line in lines for part in line.split(" . ") if 20 < len(part) < 250]
+        read += [article.lower() for article in jann.data.load(text).train]  # as the sentences are
+    recipe = Recipe(pretraining, 64, length, learning_rate=2e-3)
     starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
     run(
-        out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, extra,
-        pretraining, blocks,
+        out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, read,
+        recipe, blocks,
     )  # fmt: skip
 
 

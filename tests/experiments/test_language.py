@@ -10,6 +10,7 @@ import pytest
 
 import jann
 from experiments import sentiment, shakespeare_gpt, summarise, translate
+from experiments.masked_words import Recipe, log_frequencies, prepared
 from jann.models import GPT2, Transformer
 
 
@@ -101,8 +102,10 @@ def test_bleu_of_the_same_is_100():
 
 def test_sentiment_from_three_starts(tmp_path):
     pairs = [(f"a {word} {thing}", label) for label, word in enumerate(("bad", "good")) for thing in "abcdefgh"]
-    corpus = jann.data.Corpus("words", pairs * 4, [], pairs * 2)
-    options = {"length": 8, "vocab": 280, "epochs": 1.0, "text": [], "pretraining": 4, "blocks": 1}
+    corpus = jann.data.Corpus("words", pairs * 4, pairs, pairs * 2)
+    pretraining = Recipe(4, batch_size=8, length=8, maskings=1)
+    options = {"length": 8, "vocab": 280, "epochs": 1.0, "pretraining": pretraining, "blocks": 1}
+    options["text"] = [text for text, _ in corpus.train]
     starts = ("scratch", "cnn", "masked_words")
     sentiment.run(tmp_path, corpus, starts, (1000,), 2, 0, **options)
     rows = rows_of(tmp_path)
@@ -113,12 +116,28 @@ def test_sentiment_from_three_starts(tmp_path):
     assert (tmp_path / "results.json").read_text() == before and (tmp_path / "accuracy.png").exists()
 
 
+def test_the_small_bert_of_sentiment_begins_with_what_masked_words_taught_it(tmp_path, key):
+    sentences = [f"a {word} {thing}" for word in ("bad", "good") for thing in "abcdefgh"] * 4
+    corpus = jann.data.Corpus("words", [(text, 0) for text in sentences], [], [("a good b", 1)])
+    recipe = Recipe(60, 8, 24, learning_rate=1e-2, average=0.9, maskings=1)
+    tokenizer, encoder, *_ = sentiment.small(tmp_path, corpus, 280, 24)
+    texts = prepared("words", tokenizer, sentences, sentences, recipe)
+    taught = sentiment.pretrained_words(tmp_path, encoder, texts, recipe, 0)
+    assert jann.count(encoder) == sum(leaf.size for leaf in jax.tree.leaves(taught))
+    model, params = jann.from_pretrained(tmp_path / "hugging_face")
+    tokens, lengths = texts.validation["token"][:4], texts.validation["length"][:4]
+    features = model.features(params, tokens, lengths)
+    np.testing.assert_allclose(encoder(taught, tokens, lengths), features, atol=1e-5)
+    found = jann.evaluate(jann.measure(model, jann.language, ("token", "length")), params, texts.validation, 8)
+    assert found["loss"] < 0.8 * -log_frequencies(texts.validation["label"], 280, 5)[texts.validation["label"]].mean()
+
+
 def test_the_tokenizer_of_sentiment_is_trained_once(tmp_path, monkeypatch):
     corpus = sentiment.made_up_reviews()
-    _, encoder, *arrays = sentiment.small(tmp_path, corpus, 300, 16, ["more text"])
+    _, encoder, *arrays = sentiment.small(tmp_path, corpus, 300, 16)
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"] and encoder.vocab == 300
     monkeypatch.setattr(sentiment, "train_bpe", None)
-    _, encoder_again, *again = sentiment.small(tmp_path, corpus, 300, 16, ["more text"])
+    _, encoder_again, *again = sentiment.small(tmp_path, corpus, 300, 16)
     assert encoder_again == encoder
     jax.tree.map(np.testing.assert_array_equal, again, arrays)
 

@@ -9,7 +9,7 @@ import pytest
 import jann
 from experiments import masked_words
 from experiments.sequence_training import with_speed
-from jann.data import load_tokenizer
+from jann.data import load_tokenizer, train_bpe
 from jann.pretrained import from_pretrained
 
 RECIPE = masked_words.Recipe(100, 16, 24, learning_rate=1e-2, average=0.9, maskings=2)
@@ -19,7 +19,8 @@ def prepared():
     """Texts of a and b, and texts of c and d: to know which, from what is left, halves the choice."""
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(list(letters), 22)) for letters in ("ab", "cd") * 100]
-    return masked_words.prepared("letters", texts[:160], texts[160:], 261, RECIPE)
+    tokenizer = train_bpe(texts[:160], 261, masked_words.SPECIAL)
+    return masked_words.prepared("letters", tokenizer, texts[:160], texts[160:], RECIPE)
 
 
 @pytest.fixture(scope="module")
