@@ -16,7 +16,9 @@ from jann.layers import Turned
 from jann.trees import Node, Tree, flatten, path_name
 
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
-LARGE, SHARE, MANY = 1 << 22, 0.1, 64  # of caches: bytes, part of the weights' and places, for which they grow
+# Caches grow as they fill where they take so many bytes, such a part of the weights' bytes, and are by so many places
+# shorter at first.
+LARGE, SHARE, MANY = 1 << 22, 0.1, 64
 
 
 class Generated(NamedTuple):
@@ -194,16 +196,19 @@ def while_growing(unfinished: Callable, one: Callable, carry: tuple, places: int
 
 
 def first_places(model: Model, params: Tree, tokens: jax.Array, room: int, dtype: Any, beams: int = 1) -> int:
-    """How many places the caches have while prompts are read, of the `room` at last
+    """How many places the caches have while prompts are read, of the `room` at last: all, if they do not grow
 
     A token reads caches whole, filled or not. Where they grow, 32 rows of 256 tokens by a GPT, 6 layers of 384, take
     3.3 s on two cores in place of 4.6, and one row 0.34 in place of 0.37. But each size is a loop to compile: so not
-    where there are few places, or caches that are small, alone or beside the weights.
+    where there are few places, or caches that are small, alone or beside the weights; nor where the state is not that
+    of `jann.layers.decoder_cache`.
     """
     places = max(tokens.shape[1], MANY * -(-room // (4 * MANY)))
     if hasattr(model, "begin") or room - places < MANY:
         return room
     caches = jax.eval_shape(lambda: model.cache((beams * len(tokens),), room, dtype))
+    if "blocks" not in caches:
+        return room
     held, weights = (sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (caches, params))
     return places if held >= max(LARGE, SHARE * weights) else room
 
@@ -318,12 +323,14 @@ def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray
 def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
     """How many tokens the cache is made for.
 
-    Raises ValueError where the model has fewer positions, or says labels.
+    Raises ValueError where the model has fewer positions, or does not tell the next token.
     """
-    if getattr(model, "labels", 0):
-        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
     if hasattr(model, "begin"):
         return new + 1
+    if not hasattr(model, "cache"):
+        raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
+    if getattr(model, "labels", 0):
+        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
     limit = getattr(model, "limit", None)
     if limit is not None and lengths.max() + new > limit:
         raise ValueError(

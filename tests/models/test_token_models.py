@@ -170,6 +170,12 @@ def test_a_decoder_tells_labels_from_the_last_token_wherever_padding_is(model, d
         jann.adapt.PromptTuned(model).spec()
 
 
+def test_an_encoder_does_not_generate(drawn):
+    model = MODELS["bert"][0]
+    with pytest.raises(ValueError, match="is no decoder: only one that tells the next token"):
+        generate(model, drawn(model), [[1, 2]], 3)
+
+
 def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
     model = BERT(7, 9, 2, 8, 2, 2, 10, head="features", epsilon=1e-3)
     params = drawn(model)
