@@ -317,11 +317,13 @@ def main(
         out: The run folder, by default runs/sentiment-DATA. The same command goes on with an interrupted run.
     """
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
-    read = [sentence for sentence, _ in corpus.train] * repeats
-    if (text or ("wikitext2" if data == "sst2" else "none")) == "wikitext2":
-        read += [article.lower() for article in jann.data.load("wikitext2").train]  # as the sentences are
-    recipe = Recipe(pretraining, 32, length, learning_rate=2e-3)
     starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
+    text, read = text or ("wikitext2" if data == "sst2" else "none"), []
+    if "masked_words" in starts:  # else there is nothing to load, or to download
+        read = [sentence for sentence, _ in corpus.train] * repeats
+        if text == "wikitext2":
+            read += [article.lower() for article in jann.data.load(text).train]  # as the sentences are
+    recipe = Recipe(pretraining, 32, length, learning_rate=2e-3)
     run(
         out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, read,
         recipe, blocks,

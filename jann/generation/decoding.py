@@ -178,15 +178,18 @@ def while_growing(unfinished: Callable, one: Callable, carry: tuple, places: int
 
     def loop(carry, size):
         shapes = jax.tree.map(jnp.shape, carry[-1][1])
-        plain = functools.partial(with_state, form=functools.partial(reshaped, shapes=shapes))
+
+        def plain(carry):
+            return with_state(carry, lambda state: reshaped(state, shapes))
 
         def going(carry):
             more = unfinished(carry)
             return more if size == room else more & (carry[-1][1]["length"].max() < size)
 
-        return plain(
-            jax.lax.while_loop(going, lambda c: with_state(one(plain(c)), matrices), with_state(carry, matrices))
-        )
+        def body(carry):
+            return with_state(one(plain(carry)), matrices)
+
+        return plain(jax.lax.while_loop(going, body, with_state(carry, matrices)))
 
     for size in cache_sizes(places, room):
         if size > places:

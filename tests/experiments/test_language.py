@@ -116,6 +116,15 @@ def test_sentiment_from_three_starts(tmp_path):
     assert (tmp_path / "results.json").read_text() == before and (tmp_path / "accuracy.png").exists()
 
 
+@pytest.mark.parametrize(("starts", "read"), [(("cnn", "scratch"), []), (("masked_words",), ["an article"])])
+def test_sentiment_loads_further_text_only_for_masked_words(starts, read, monkeypatch):
+    found = []
+    monkeypatch.setattr(sentiment, "run", lambda *args: found.extend(args[9]))
+    monkeypatch.setattr(jann.data, "load", lambda name: jann.data.Corpus(name, ["An Article"], [], []))
+    sentiment.main(starts=starts, text="wikitext2", repeats=0)
+    assert found == read
+
+
 def test_the_small_bert_of_sentiment_begins_with_what_masked_words_taught_it(tmp_path):
     sentences = [f"a {word} {thing}" for word in ("bad", "good") for thing in "abcdefgh"] * 4
     corpus = jann.data.Corpus("words", [(text, 0) for text in sentences], [], [(sentences[0], 0)])
