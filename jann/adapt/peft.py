@@ -23,6 +23,8 @@ from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_t
 from jann.trees import Node, Tree, flatten
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+TASKS = {"sentence": "SEQ_CLS", "tokens": "TOKEN_CLS", "span": "QUESTION_ANS"}  # of an encoder's head
+HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 
 
 class Place(NamedTuple):
@@ -146,8 +148,10 @@ def save_adapter(
 ) -> None:
     """Writes the low-rank corrections of params as PEFT does, which its `PeftModel.from_pretrained` opens.
 
-    also:             a regular expression of the paths of what was trained besides, such as a head's: modules with such
-                      a parameter are saved whole (`modules_to_save`)
+    What tells classes or answers is saved whole with them, as PEFT does, which asks for it.
+
+    also:             a regular expression of the paths of what was trained besides, such as a norm's: modules with such
+                      a parameter are saved whole too (`modules_to_save`)
     rank_stabilised:  write alpha for alpha / sqrt(rank) instead of alpha / rank; what is computed is the same
     base:             where the model itself is found, for those who load both at once
 
@@ -160,10 +164,17 @@ def save_adapter(
     family = family_for(model)
     places = places_of(model, params, family.table(model, family.modules(model) if hasattr(family, "modules") else ()))
     leaves, arrays = flatten(params), {}
+    if also and not any(re.search(also, path) for path in leaves):
+        raise ValueError(f"no parameter path matches also={also!r}; the paths are: {', '.join(leaves)}")
+    task = task_type(model)
+    chosen = {
+        module_of(name) for name, place in places.items()
+        if also and re.search(also, place.path) or module_of(name).startswith(HEADS.get(task, ()))
+    }  # fmt: skip
     ranks, alphas, first = {}, {}, set()
     for name, place in places.items():
         leaf = leaves[place.path]
-        if not isinstance(leaf, LowRank):
+        if not isinstance(leaf, LowRank) or module_of(name) in chosen:
             continue
         if not place.is_matrix:
             raise PretrainedError(f"{place.path} is no matrix in PyTorch ({name}): PEFT has no such adapter")
@@ -176,9 +187,6 @@ def save_adapter(
             alphas[module] = _short(scale * (math.sqrt(rank) if rank_stabilised else rank))
     if not ranks:
         raise ValueError("there is no low-rank kernel to save: make them with jann.adapt.low_rank")
-    chosen = {module_of(name) for name, place in places.items() if also and re.search(also, place.path)}
-    if also and not chosen:
-        raise ValueError(f"no parameter path matches also={also!r}; the paths are: {', '.join(leaves)}")
     for name, place in places.items():
         if module_of(name) in chosen:
             stacked = np.asarray(leaves[place.path]).reshape(-1, *place.shape)
@@ -186,7 +194,7 @@ def save_adapter(
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
     config = {
         "peft_type": "LORA",
-        "task_type": task_type(model),
+        "task_type": task,
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
@@ -250,7 +258,7 @@ def task_type(model: Model) -> str | None:
     if hasattr(model, "begin"):
         return "SEQ_2_SEQ_LM"
     if not hasattr(model, "cache"):
-        return None
+        return TASKS.get(getattr(model, "head", None))
     return "SEQ_CLS" if getattr(model, "labels", 0) else "CAUSAL_LM"
 
 

@@ -1,10 +1,12 @@
 """Adapter folders against what PEFT itself computes, written again as it wrote them, and refused where it must be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import jann
 from jann.adapt import load_adapter, low_rank, merge, save_adapter
-from jann.models import GPT2, MLP, ViT
+from jann.models import BERT, GPT2, MLP, ViT
 from jann.pretrained import PretrainedError, WeightsError, from_pretrained
 
 FILE = Path(__file__).parents[1] / "goldens" / "adapters.safetensors"
@@ -190,11 +192,33 @@ def test_a_decoder_that_tells_labels_keeps_its_head_with_the_adapter(drawn, key,
     base = drawn(model)
     params = low_rank(model, base, rank=2, targets="qkv", key=key)
     params = {**params, "head": {"weight": base["head"]["weight"] + 1}}
-    save_adapter(tmp_path, model, params, also="^head/")
+    save_adapter(tmp_path, model, params)
     config = json.loads((tmp_path / CONFIG).read_text())
     assert config["task_type"] == "SEQ_CLS" and config["modules_to_save"] == ["score"]
     again = load_adapter(tmp_path, model, base)
     np.testing.assert_array_equal(again["head"]["weight"], params["head"]["weight"])
+
+
+@pytest.mark.parametrize(
+    ("head", "task", "module"),
+    [
+        ("sentence", "SEQ_CLS", "classifier"),
+        ("tokens", "TOKEN_CLS", "classifier"),
+        ("span", "QUESTION_ANS", "qa_outputs"),
+    ],
+)
+def test_the_head_of_an_encoder_goes_with_the_adapter_whole(drawn, key, tmp_path, head, task, module):
+    model = BERT(11, positions=8, embed=8, layers=2, heads=2, hidden=12, head=head, labels=3)
+    base = drawn(model)
+    params = low_rank(model, base, rank=2, targets="query|^head", key=key)
+    factors = params["head"]["weight"]
+    params["head"] = {"weight": replace(factors, up=jnp.ones_like(factors.up)), "bias": base["head"]["bias"] + 1}
+    save_adapter(tmp_path, model, params)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    assert (config["task_type"], config["modules_to_save"], config["target_modules"]) == (task, [module], ["query"])
+    tokens = np.array([[1, 4, 10, 7]])
+    again = load_adapter(tmp_path, model, base)
+    np.testing.assert_allclose(model(again, tokens), model(params, tokens), 1e-5, 1e-5)
 
 
 def test_folders_that_lack_something_or_hold_a_pickle(saved):
