@@ -1,13 +1,25 @@
-"""What every test starts from: strict JAX, an own cache for compiled programs, data and goldens where they are set."""
+"""What every test starts from: strict JAX, an own cache for compiled programs, data and goldens where they are set.
+
+Programs are small here and there are thousands of them, so that XLA's optimisations would take most of the time: they
+are off, in the processes that tests start too, but for tests that ask for `optimised`. JANN_TEST_OPTIMISED=1 has every
+program compiled as users have it (on two cores, where none is in the cache yet: 48 minutes in place of 24).
+"""
 
 import gc
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
+LEVEL, FLAGS = "JAX_DISABLE_MOST_OPTIMIZATIONS", os.environ.get("XLA_FLAGS", "")
+if os.environ.get("JANN_TEST_OPTIMISED", "0") == "0":  # before JAX starts
+    os.environ.setdefault(LEVEL, "1")
+    if version("jaxlib").startswith(("0.10.", "0.11.", "0.12.")):  # a flag that is unknown would end the process
+        os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 CACHE = Path(tempfile.gettempdir()) / f"jann-test-cache-{os.getuid()}"
 
@@ -15,7 +27,7 @@ jax.config.update("jax_debug_nans", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,6 +36,18 @@ def forgotten():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Programs are compiled with all optimisations: for tests that compare bits or compute for long."""
+    before = jax.config.jax_disable_most_optimizations
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LEVEL, "0")
+        patch.setenv("XLA_FLAGS", FLAGS)  # read by processes that a test starts; this one has read it
+        jax.config.update(LEVEL.lower(), False)
+        yield
+        jax.config.update(LEVEL.lower(), before)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from jann.layers import batch_norm_spec, layer_norm_spec, linear, linear_spec
 from jann.models import MLP
 from jann.trees import unstacked
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 MODEL = MLP(inputs=4, hidden=(8, 8), outputs=3)
 BLOCK = {"norm": layer_norm_spec(4), "inner": linear_spec(4, 4)}
 

@@ -12,6 +12,8 @@ from jann.core import Model, ShapeError, stack
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.layers import dropout, linear, linear_spec
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 LAYERS = 4
 X = jax.random.normal(jax.random.key(1), (3, 5))
 
@@ -208,7 +210,7 @@ def test_plain_calls_are_never_disturbed(params):
     np.testing.assert_array_equal(after(params, X), plain)  # compiled after it
     np.testing.assert_array_equal(jax.jit(observe(model, zero))(params, X)[0], edited)
     recorded, taps = jax.jit(observe(model))(params, X)
-    np.testing.assert_array_equal(recorded, plain)
+    assert_close(recorded, plain)  # another program, which may round otherwise
     assert np.abs(taps["hidden"]).min() > 0
 
 

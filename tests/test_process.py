@@ -7,6 +7,8 @@ import sys
 import jaxlib
 import pytest
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 FAULTS = """
 import resource
 import jann, jax, jax.numpy as jnp

@@ -14,6 +14,8 @@ import pytest
 import jann
 from experiments.digits import prepare
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "80", "--seeds", "3", "--learning-rates", "0.01", "0.03", "--hidden", "16", "16"]
 

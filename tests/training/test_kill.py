@@ -19,7 +19,6 @@ WORKER = Path(__file__).with_name("worker.py")
 
 COMPILED = Path(tempfile.gettempdir()) / f"jann-test-kill-cache-{os.getuid()}"
 ENVIRONMENT = {
-    **os.environ,
     "PYTHONPATH": str(Path(jann.__file__).parents[1]),
     "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -32,7 +31,7 @@ class Worker:
     def __init__(self, kind, folder, steps, save_every=2):
         command = [sys.executable, str(WORKER), kind, str(folder), str(steps), str(save_every)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
+        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **ENVIRONMENT})
         self.lines = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
