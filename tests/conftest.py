@@ -41,7 +41,7 @@ def forgotten():
 @pytest.fixture(scope="module")
 def optimised():
     """Programs are compiled with all optimisations: for tests that compare bits or compute for long."""
-    before = jax.config.jax_disable_most_optimizations
+    before = os.environ.get(LEVEL, "0") != "0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LEVEL, "0")
         patch.setenv("XLA_FLAGS", FLAGS)  # read by processes that a test starts; this one has read it
