@@ -11,11 +11,12 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-LEVEL, FLAGS = "JAX_DISABLE_MOST_OPTIMIZATIONS", os.environ.get("XLA_FLAGS", "")
+LEVEL, FUSIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS", "--xla_cpu_use_fusion_emitters=false"
+FLAGS = os.environ.get("XLA_FLAGS", "").replace(FUSIONS, "").strip()  # pytest's processes see what its first one set
 if os.environ.get("JANN_TEST_OPTIMISED", "0") == "0":  # before JAX starts
     os.environ.setdefault(LEVEL, "1")
     if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, which would end the process
-        os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_cpu_use_fusion_emitters=false"
+        os.environ["XLA_FLAGS"] = f"{FLAGS} {FUSIONS}".strip()
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -40,11 +41,14 @@ def forgotten():
 
 @pytest.fixture(scope="module")
 def optimised():
-    """Programs are compiled with all optimisations: for tests that compare bits or compute for long."""
+    """Programs are compiled with LLVM's optimisations: for tests that compare bits or compute for long.
+
+    Processes that a test starts compile theirs just as a user's do; this one has read XLA_FLAGS already.
+    """
     before = os.environ.get(LEVEL, "0") != "0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LEVEL, "0")
-        patch.setenv("XLA_FLAGS", FLAGS)  # read by processes that a test starts; this one has read it
+        patch.setenv("XLA_FLAGS", FLAGS)
         jax.config.update(LEVEL.lower(), False)
         yield
         jax.config.update(LEVEL.lower(), before)

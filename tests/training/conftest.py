@@ -1,4 +1,4 @@
-"""Training is compared bit for bit: as users have it, compiled with all optimisations."""
+"""Training is compared bit for bit, so that programs are optimised as users have them."""
 
 import pytest
 
