@@ -148,7 +148,8 @@ def save_adapter(
 ) -> None:
     """Writes the low-rank corrections of params as PEFT does, which its `PeftModel.from_pretrained` opens.
 
-    What tells classes or answers is saved whole with them, as PEFT does, which asks for it.
+    A head that tells classes, or where an answer is, is saved whole with them: PEFT does so, and refuses to open what
+    lacks one.
 
     also:             a regular expression of the paths of what was trained besides, such as a norm's: modules with such
                       a parameter are saved whole too (`modules_to_save`)
@@ -164,7 +165,7 @@ def save_adapter(
     family = family_for(model)
     places = places_of(model, params, family.table(model, family.modules(model) if hasattr(family, "modules") else ()))
     leaves, arrays = flatten(params), {}
-    if also and not any(re.search(also, path) for path in leaves):
+    if also and not any(re.search(also, place.path) for place in places.values()):
         raise ValueError(f"no parameter path matches also={also!r}; the paths are: {', '.join(leaves)}")
     task = task_type(model)
     chosen = {
