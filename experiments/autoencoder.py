@@ -148,7 +148,7 @@ def train(folder: Path, dataset, model, prepare, step, optimizer, steps, batch_s
 
     train_state, history = jann.fit(
         step, batches, jann.start(model, optimizer, key), steps, every=max(20, steps // 15), evaluate=validate,
-        folder=folder, model=model, save_every=max(20, steps // 3), progress=False,
+        folder=folder, model=model, progress=False,
     )  # fmt: skip
     if int(train_state.step) < steps:
         raise KeyboardInterrupt

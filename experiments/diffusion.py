@@ -123,7 +123,6 @@ def trainer(
             jann.start(model, optimizer, key, average_weights=True),
             steps,
             every=max(1, steps // 20),
-            save_every=max(1, steps // 10),
             evaluate=lambda train_state: {"validation_loss": unseen_loss(jann.eval_params(train_state), unseen)},
             folder=folder,
             model=model,

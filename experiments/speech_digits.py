@@ -88,8 +88,7 @@ def train_one(folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, see
     train_state, history = jann.fit(
         jann.make_step(jann.objective(model, inputs=INPUTS), optimizer, average=0.98),
         batches, jann.start(model, optimizer, key, average_weights=True), steps,
-        every=batches.steps_per_epoch, save_every=5 * batches.steps_per_epoch,
-        evaluate=validate, folder=folder, model=model,
+        every=batches.steps_per_epoch, evaluate=validate, folder=folder, model=model,
     )  # fmt: skip
     if int(train_state.step) < steps:
         raise KeyboardInterrupt

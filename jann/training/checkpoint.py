@@ -12,6 +12,9 @@ import jax.numpy as jnp
 from jann.trees import Tree, path_name
 
 
+SECONDS = 30  # between two checkpoints: of more, small models would wait for the disk more than they train
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be used as asked."""
 
@@ -33,6 +36,7 @@ class Checkpoints:
     ):
         import orbax.checkpoint as ocp
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
+        from orbax.checkpoint.checkpoint_managers import save_decision_policy as decide
 
         logging.getLogger("absl").setLevel(logging.ERROR)
         if best is not None and best[1] not in ("max", "min"):
@@ -55,6 +59,7 @@ class Checkpoints:
             item_handlers=ocp.PyTreeCheckpointHandler(use_compression=False, use_ocdbt=False),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy(policies),
+                save_decision_policy=decide.ContinuousCheckpointingPolicy(minimum_interval_secs=SECONDS),
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -87,10 +92,14 @@ class Checkpoints:
         value = metrics.get(name, math.nan)
         return value if not math.isnan(value) else math.inf if mode == "min" else -math.inf
 
+    def due(self, step: int) -> bool:
+        """Whether it is time for a checkpoint: there is none yet, or half a minute has passed and it is written."""
+        return self._manager.should_save(step)
+
     def save(self, step: int, tree: Tree, metrics: dict[str, float] | None = None) -> None:
         """Starts writing `tree` as the checkpoint of `step`; what is in memory may change or be donated at once."""
         flat = _flat(jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), tree))
-        self._manager.save(step, args=self._ocp.args.PyTreeSave(flat), metrics=metrics)
+        self._manager.save(step, args=self._ocp.args.PyTreeSave(flat), metrics=metrics, force=True)
 
     def wait(self) -> None:
         """Returns when everything that was started is on disk."""

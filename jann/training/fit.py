@@ -55,8 +55,9 @@ def fit(
     folder:      the run folder: `metrics.jsonl` and checkpoints go there, and a run that it already holds goes on from
                  its last checkpoint to the same end, bit for bit as if it had never stopped
     model:       also writes the model, so that `jann.load(folder)` gives it back with its parameters
-    save_every:  steps between two checkpoints, by default `every`; `keep` of them are kept, and the best by
-                 `best=(metric, "max" or "min")`
+    save_every:  steps between two checkpoints; by default one is written with the first entry after half a minute
+                 without one, with an entry that is better than all before, and at the end. `keep` of them are kept, and
+                 the best by `best=(metric, "max" or "min")`
     patience:    stop when `best` has not improved for so many entries
     tensorboard: also write TensorBoard event files (extra `jann[tensorboard]`)
 
@@ -70,9 +71,11 @@ def fit(
         raise ValueError(f"n={n}: fit takes at least one step")
     if patience is not None and best is None:
         raise ValueError("patience needs best=(metric, 'max' or 'min') to know what improves")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience={patience}: an entry can be best no sooner than it is there")
     if best is not None and best[1] not in ("max", "min"):
         raise ValueError(f"best={best}: the second part is 'max' or 'min'")
-    every = every or -(-n // 20)
+    every, patience = every or -(-n // 20), np.inf if patience is None else patience
     end = _step(train_state) + n
     with contextlib.ExitStack() as closing:
         interrupt, checkpoints = closing.enter_context(Interrupt()), None
@@ -95,13 +98,15 @@ def fit(
         lost: set[int] = set()
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
-        if done < end and not _out_of_patience(log.rows, best, patience):
+        if done < end and _behind(log.rows, best) < patience:
             for train_state, metrics in chunks(step, batches, good, end - done, every):
                 bad = _first_not_finite(metrics, train_state)
                 if (bad < len(metrics["loss"])).all():
                     if checkpoints is not None and saved > _step(good):
                         checkpoints.wait()
                         good = checkpoints.restore(train_state)
+                    if done > _step(good):  # the same steps once more, to where this chunk began
+                        *_, (good, _) = chunks(step, batches, good, done - _step(good), every)
                     raise _stopped(done + int(bad.max()), metrics["loss"][bad.max()], good)
                 lost = _warn_of_lost(lost, bad, done)
                 took, clock = time.perf_counter() - clock, time.perf_counter()
@@ -118,12 +123,16 @@ def fit(
                     raise ValueError(f"best={best}: there is no {best[0]!r} among {list(row)}")
                 log.write(row)
                 bar.update(done, _note(row))
-                stop = done == end or interrupt.asked or _out_of_patience(log.rows, best, patience)
+                behind = _behind(log.rows, best)
+                stop = done == end or interrupt.asked or behind >= patience
                 if checkpoints is None:
                     good = copied(train_state)
-                elif stop or done - saved >= (save_every or every):
-                    checkpoints.save(done, train_state, _numbers(row))
-                    saved = done
+                else:
+                    is_best = best is not None and behind == 0
+                    due = done - saved >= save_every if save_every else is_best or checkpoints.due(done)
+                    if stop or due:
+                        checkpoints.save(done, train_state, _numbers(row))
+                        saved = done
                 if stop:
                     break
     if folder is not None and model is not None and train_state.step.ndim == 0:
@@ -212,14 +221,15 @@ def _stopped(step: int, loss: Any, good: TrainState) -> NonFiniteError:
     )
 
 
-def _out_of_patience(rows: list[dict], best: tuple[str, str] | None, patience: int | None) -> bool:
-    if patience is None or not rows:
-        return False
+def _behind(rows: list[dict], best: tuple[str, str] | None) -> int:
+    """How many rows came after the best one."""
+    if best is None or not rows:
+        return 0
     worst = -np.inf if best[1] == "max" else np.inf
     values = np.array([_mean(row.get(best[0], worst)) for row in rows])
     values = np.where(np.isnan(values), worst, values)
     top = int(values.argmax() if best[1] == "max" else values.argmin())
-    return len(values) - 1 - top >= patience
+    return len(values) - 1 - top
 
 
 def _numbers(row: dict) -> dict[str, float]:

@@ -146,7 +146,7 @@ def test_the_checkpoint_of_another_model_or_optimizer_is_refused_untouched(tmp_p
 
 
 def test_a_truncated_checkpoint_is_named_and_without_it_the_run_goes_on(tmp_path):
-    fit(15, folder=tmp_path)
+    fit(15, folder=tmp_path, save_every=5)
     damaged = tmp_path / "checkpoints" / "15"
     largest = max((f for f in damaged.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])

@@ -95,7 +95,7 @@ def test_a_longer_run_that_was_cut_short_loads_its_last_checkpoint(tmp_path):
         return {}
 
     with pytest.raises(SystemExit):
-        fit(20, every=5, folder=tmp_path, model=MODEL, evaluate=die)
+        fit(20, every=5, save_every=5, folder=tmp_path, model=MODEL, evaluate=die)
     _, params = jann.load(tmp_path)
     assert_bits(params, fit(15)[0].params)
 
@@ -159,6 +159,20 @@ def test_the_best_may_be_the_smallest(tmp_path):
     fit(20, every=5, folder=tmp_path, evaluate=scripted([3.0, 1.0, 2.0, 4.0]), best=("score", "min"), keep=1)
     with jann.Checkpoints(tmp_path, keep=1, best=("score", "min")) as checkpoints:
         assert (checkpoints.steps(), checkpoints.best_step()) == ([10, 20], 10)
+
+
+def test_checkpoints_come_at_the_pace_of_the_clock(tmp_path, monkeypatch):
+    def steps_of(folder, **options):
+        fit(20, every=5, keep=9, folder=folder, **options)
+        with jann.Checkpoints(folder) as checkpoints:
+            return checkpoints.steps()
+
+    assert steps_of(tmp_path / "a quick run") == [5, 20]
+    falling = scripted([3.0, 4.0, 2.0, 5.0])
+    assert steps_of(tmp_path / "judged", evaluate=falling, best=("score", "min")) == [5, 15, 20]
+    monkeypatch.setattr(jann.training.checkpoint, "SECONDS", 0.5)
+    slow = steps_of(tmp_path / "slow", evaluate=lambda train_state: time.sleep(1.5) or {})
+    assert slow == [5, 10, 15, 20]
 
 
 def test_checkpoints_come_at_their_own_pace(tmp_path):
