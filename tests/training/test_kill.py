@@ -1,12 +1,13 @@
 """A process may be killed at any moment: the next one goes on and ends with the bits of a run that never stopped."""
 
+import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -25,38 +26,52 @@ ENVIRONMENT = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """What forks the workers: it has imported what they need."""
+    with tempfile.TemporaryDirectory() as folder:
+        command, environment = [sys.executable, str(WORKER)], {**os.environ, **ENVIRONMENT}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        Worker.server = subprocess.Popen(command, text=True, env=environment, **pipes)
+        Worker.printed = Path(folder)
+        yield
+        Worker.server.communicate()
+
+
 class Worker:
     """A running worker and the lines that it has printed."""
 
-    def __init__(self, kind, folder, steps, save_every=2):
-        command = [sys.executable, str(WORKER), kind, str(folder), str(steps), str(save_every)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **ENVIRONMENT})
-        self.lines = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+    started = 0
 
-    def _read(self):
-        for line in self.process.stdout:
-            if line.strip():
-                self.lines.append(line.split())
+    def __init__(self, kind, folder, steps, save_every=2):
+        Worker.started += 1
+        self._out, self._errors = (self.printed / f"{Worker.started}.{name}" for name in ("out", "errors"))
+        for file in (self._out, self._errors):
+            file.touch()
+        asked = [kind, str(folder), steps, save_every, str(self._out), str(self._errors)]
+        print(json.dumps(asked), file=self.server.stdin, flush=True)
+        self._process = int(self.server.stdout.readline())
+
+    @property
+    def lines(self):
+        return [line.split() for line in self._out.read_text().split("\n")[:-1] if line]
 
     def trained(self):
         return [int(step) for word, step, *_ in self.lines if word == "step"]
 
     def wait_for(self, condition, seconds=60):
         deadline = time.monotonic() + seconds
-        while not condition() and self.process.poll() is None and time.monotonic() < deadline:
+        ended = select.poll()
+        ended.register(self.server.stdout, select.POLLIN)
+        while not condition() and not ended.poll(0) and time.monotonic() < deadline:
             time.sleep(0.0005)
 
     def finish(self, with_signal=None):
         """Waits, after a signal if one is given: -> (what it printed at its end, its errors)."""
         if with_signal is not None:
-            self.process.send_signal(with_signal)
-        errors = self.process.stderr.read()
-        self.process.wait(timeout=60)
-        self._reader.join()
-        return next((line[1:] for line in self.lines if line[0] == "end"), None), errors
+            os.kill(self._process, with_signal)
+        self.status = int(self.server.stdout.readline())
+        return next((line[1:] for line in self.lines if line[0] == "end"), None), self._errors.read_text()
 
 
 def finished(folder):
@@ -71,7 +86,7 @@ def unfinished(folder):
 def to_the_end(kind, folder, steps):
     worker = Worker(kind, folder, steps, save_every=steps)  # how often it saves changes nothing but the time
     end, errors = worker.finish()
-    assert worker.process.returncode == 0, errors
+    assert worker.status == 0, errors
     return end, worker.trained()
 
 
@@ -107,7 +122,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):
     worker = Worker("plain", tmp_path / "stopped", 200)
     worker.wait_for(lambda: len(worker.trained()) >= 3)
     (reached, *_), errors = worker.finish(signal.SIGINT)
-    assert worker.process.returncode == 0 and not errors, errors
+    assert worker.status == 0 and not errors, errors
     assert ["stopping", "after", "the", "present", "chunk;", "ctrl-C", "again", "stops", "at", "once"] in worker.lines
     assert 6 <= int(reached) < 200 and finished(tmp_path / "stopped")[-1] == int(reached)
     end, trained = to_the_end("plain", tmp_path / "stopped", 200)
@@ -117,7 +132,14 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):
 
 @pytest.mark.parametrize("kind", ["plain", "stacked"])
 def test_ten_and_ten_are_twenty_in_a_new_process(tmp_path, kind):
-    whole, trained = to_the_end(kind, tmp_path / "whole", 20)
+    def new_process(folder, steps):
+        command = [sys.executable, str(WORKER), kind, str(tmp_path / folder), str(steps), str(steps)]
+        environment = {**os.environ, **ENVIRONMENT}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        *trained, end = (line.split() for line in done.stdout.splitlines())
+        return end[1:], [int(step) for _, step in trained]
+
+    whole, trained = new_process("whole", 20)
     assert trained == list(range(2, 21, 2))
-    assert to_the_end(kind, tmp_path / "cut", 10)[1] == [2, 4, 6, 8, 10]
-    assert to_the_end(kind, tmp_path / "cut", 20) == (whole, [12, 14, 16, 18, 20])
+    assert new_process("cut", 10)[1] == [2, 4, 6, 8, 10]
+    assert new_process("cut", 20) == (whole, [12, 14, 16, 18, 20])

@@ -1,11 +1,16 @@
 """One run, to be killed and started again, which prints its steps: `python worker.py KIND FOLDER STEPS SAVE_EVERY`
 
 KIND: "plain" (a traceable function of the step), "stream" (Grain, read on the host), "stacked" (an ensemble of three).
+
+`python worker.py` reads lines of such arguments, as JSON and with two files for what the run prints, and forks for each.
 """
 
 import hashlib
+import json
+import os
 import sys
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -78,5 +83,27 @@ def main(kind, folder, steps, save_every):
     print(f"end {int(np.ravel(end.step)[0])} {fingerprint(end)} {losses}")
 
 
+def serve():
+    """A process for each line: prints its number, and its exit status at its end. Importing costs more than many runs.
+
+    JAX starts what it has of threads in the fork alone.
+    """
+    import orbax.checkpoint  # noqa: F401
+
+    warnings.filterwarnings("ignore", "os.fork")
+    for line in sys.stdin:
+        kind, folder, steps, save_every, out, errors = json.loads(line)
+        if process := os.fork():
+            print(process, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+        else:
+            for file, descriptor in ((out, 1), (errors, 2)):
+                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+            return main(kind, folder, steps, save_every)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    if len(sys.argv) > 1:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        serve()
