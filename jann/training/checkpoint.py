@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from jann.trees import Tree, path_name
 
-
 SECONDS = 30  # between two checkpoints: of more, small models would wait for the disk more than they train
 
 

@@ -2,7 +2,7 @@
 
 KIND: "plain" (a traceable function of the step), "stream" (Grain, read on the host), "stacked" (an ensemble of three).
 
-`python worker.py` reads lines of such arguments, as JSON and with two files for what the run prints, and forks for each.
+`python worker.py` reads lines of such arguments, as JSON with two files for what the run prints, and forks for each.
 """
 
 import hashlib
