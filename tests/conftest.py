@@ -22,6 +22,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+gc.set_threshold(200_000, 20, 20)  # tracing makes many objects and few cycles
 CACHE = Path(tempfile.gettempdir()) / f"jann-test-cache-{os.getuid()}"
 
 jax.config.update("jax_debug_nans", True)
@@ -57,6 +58,12 @@ def optimised():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no process waits for another in the end."""
+    first = ("test_notebooks.py", "test_kill.py")
+    items.sort(key=lambda item: item.path.name not in first)
 
 
 def _folder(variable: str, what: str) -> Path:
