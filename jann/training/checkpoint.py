@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jann.trees import Tree, path_name
 
-SECONDS = 30  # between two checkpoints: of more, small models would wait for the disk more than they train
+SECONDS = 30  # from one checkpoint to the next: much less, and small models write longer than they train
 
 
 class CheckpointError(ValueError):

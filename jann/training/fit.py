@@ -72,7 +72,7 @@ def fit(
     if patience is not None and best is None:
         raise ValueError("patience needs best=(metric, 'max' or 'min') to know what improves")
     if patience is not None and patience < 1:
-        raise ValueError(f"patience={patience}: an entry can be best no sooner than it is there")
+        raise ValueError(f"patience={patience}: it counts entries that are not better, at least one")
     if best is not None and best[1] not in ("max", "min"):
         raise ValueError(f"best={best}: the second part is 'max' or 'min'")
     every, patience = every or -(-n // 20), np.inf if patience is None else patience
@@ -106,7 +106,8 @@ def fit(
                         checkpoints.wait()
                         good = checkpoints.restore(train_state)
                     if done > _step(good):  # the same steps once more, to where this chunk began
-                        *_, (good, _) = chunks(step, batches, good, done - _step(good), every)
+                        for good, _ in chunks(step, batches, good, done - _step(good), every):
+                            pass
                     raise _stopped(done + int(bad.max()), metrics["loss"][bad.max()], good)
                 lost = _warn_of_lost(lost, bad, done)
                 took, clock = time.perf_counter() - clock, time.perf_counter()

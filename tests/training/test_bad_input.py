@@ -94,6 +94,7 @@ def test_a_list_where_a_tuple_belongs():
         ({"n": -3}, "n=-3: fit takes at least one step"),
         ({"every": -1}, "n=20, every=-1: both must be at least 1"),
         ({"patience": 2}, r"patience needs best=\(metric, 'max' or 'min'\) to know what improves"),
+        ({"patience": 0, "best": ("loss", "min")}, "patience=0: it counts entries that are not better, at least one"),
         ({"best": ("loss", "lowest")}, r"best=\('loss', 'lowest'\): the second part is 'max' or 'min'"),
         ({"best": ("score", "max")}, r"best=\('score', 'max'\): there is no 'score' among \['step', .*'loss'"),
         ({"tensorboard": True}, "tensorboard=True needs a folder for the event files"),
