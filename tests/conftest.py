@@ -2,7 +2,7 @@
 
 Programs are small here and there are thousands of them, so that XLA's optimisations would take most of the time: they
 are off, in the processes that tests start too, but for tests that ask for `optimised`. JANN_TEST_OPTIMISED=1 has every
-program compiled as users have it (on two cores, where none is in the cache yet: 48 minutes in place of 26).
+program compiled as users have it (on two cores, where none is in the cache yet: 48 minutes in place of 24).
 """
 
 import gc

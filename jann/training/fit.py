@@ -106,8 +106,8 @@ def fit(
                         checkpoints.wait()
                         good = checkpoints.restore(train_state)
                     if done > _step(good):  # the same steps once more, to where this chunk began
-                        for good, _ in chunks(step, batches, good, done - _step(good), every):
-                            pass
+                        for state, _ in chunks(step, batches, good, done - _step(good), every):
+                            good = state
                     raise _stopped(done + int(bad.max()), metrics["loss"][bad.max()], good)
                 lost = _warn_of_lost(lost, bad, done)
                 took, clock = time.perf_counter() - clock, time.perf_counter()
