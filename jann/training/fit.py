@@ -55,9 +55,9 @@ def fit(
     folder:      the run folder: `metrics.jsonl` and checkpoints go there, and a run that it already holds goes on from
                  its last checkpoint to the same end, bit for bit as if it had never stopped
     model:       also writes the model, so that `jann.load(folder)` gives it back with its parameters
-    save_every:  steps between two checkpoints; by default one is written with the first entry after half a minute
-                 without one, with an entry that is better than all before, and at the end. `keep` of them are kept, and
-                 the best by `best=(metric, "max" or "min")`
+    save_every:  steps between two checkpoints; by default one is written with the first entry, with the next after half
+                 a minute without one, with an entry that is better than all before, and at the end. `keep` of them are
+                 kept, and the best by `best=(metric, "max" or "min")`
     patience:    stop when `best` has not improved for so many entries
     tensorboard: also write TensorBoard event files (extra `jann[tensorboard]`)
 
@@ -65,7 +65,7 @@ def fit(
     train state, and `jann.diagnose` says which layer it came from. Of several members (a train state stacked along a
     leading axis) the others go on and a warning names those; what is best is then judged without them. Raises
     RunFolderError or CheckpointError for a folder that cannot be used, or that holds the run of another model;
-    ValueError for n < 1.
+    ValueError for n < 1 or patience < 1.
     """
     if n < 1:
         raise ValueError(f"n={n}: fit takes at least one step")
