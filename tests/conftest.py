@@ -1,8 +1,9 @@
 """What every test starts from: strict JAX, an own cache for compiled programs, data and goldens where they are set.
 
 Programs are small here and there are thousands of them, so that XLA's optimisations would take most of the time: they
-are off, in the processes that tests start too, but for tests that ask for `optimised`. JANN_TEST_OPTIMISED=1 has every
-program compiled as users have it (on two cores, where none is in the cache yet: 48 minutes in place of 24).
+are off, in the processes that tests start too; tests that ask for `optimised` have the cheapest of LLVM's.
+JANN_TEST_OPTIMISED=1 has every program compiled as users have it (on two cores, where none is in the cache yet: twice
+the time).
 """
 
 import gc
@@ -11,12 +12,13 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-LEVEL, FUSIONS = "JAX_DISABLE_MOST_OPTIMIZATIONS", "--xla_cpu_use_fusion_emitters=false"
-FLAGS = os.environ.get("XLA_FLAGS", "").replace(FUSIONS, "").strip()  # pytest's processes see what its first one set
+LEVEL, CHEAP = "JAX_DISABLE_MOST_OPTIMIZATIONS", "--xla_backend_optimization_level=1"
+if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, which would end the process
+    CHEAP += " --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("JANN_TEST_OPTIMISED", "0") == "0":  # before JAX starts
     os.environ.setdefault(LEVEL, "1")
-    if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, which would end the process
-        os.environ["XLA_FLAGS"] = f"{FLAGS} {FUSIONS}".strip()
+    if CHEAP not in (flags := os.environ.get("XLA_FLAGS", "")):  # pytest's processes see what its first one set
+        os.environ["XLA_FLAGS"] = f"{flags} {CHEAP}".strip()
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -42,14 +44,10 @@ def forgotten():
 
 @pytest.fixture(scope="module")
 def optimised():
-    """Programs are compiled with LLVM's optimisations: for tests that compare bits or compute for long.
-
-    Processes that a test starts compile theirs just as a user's do; this one has read XLA_FLAGS already.
-    """
+    """Programs are compiled with LLVM's cheap optimisations: for tests that compare bits or compute for long."""
     before = os.environ.get(LEVEL, "0") != "0"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LEVEL, "0")
-        patch.setenv("XLA_FLAGS", FLAGS)
         jax.config.update(LEVEL.lower(), False)
         yield
         jax.config.update(LEVEL.lower(), before)

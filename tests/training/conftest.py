@@ -1,8 +1,8 @@
-"""Training is compared bit for bit, so that programs are optimised as users have them."""
+"""Training is compared bit for bit, with programs that are optimised."""
 
 import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def as_users_have_it(optimised):
+def bits_of_optimised_programs(optimised):
     yield
