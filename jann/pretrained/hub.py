@@ -5,6 +5,7 @@ One module a family says how a configuration becomes a model and what its tensor
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,11 @@ from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+FILES_OF_USE = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja", "chat_template.json",
+    "generation_config.json", "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
 FAMILIES = {
     "bert": "bert",
     "gpt2": "gpt2",
@@ -66,16 +72,23 @@ def from_pretrained(
         return model, load(table, names, read, model, place, family.IGNORED)
 
 
-def save_pretrained(folder: str | Path, model: Model, params: Tree) -> None:
+def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | Path | None = None) -> None:
     """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
 
-    Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it.
+    like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
+           tokeniser, chat template, options of generation; in config.json special tokens, and names of as many labels
+
+    Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it,
+    FileNotFoundError where `like` is not.
     """
     from safetensors.flax import save_file
 
     check(model, params)
     family = family_for(model)
     config = family.to_config(model)
+    if like is not None:
+        like = local_folder(like)
+        config |= use_of(read_config(like), len(config.get("id2label", ())))
     named = unload(family.table(model, ()), params, model)
     dtype = jnp.result_type(*named.values()).name
     folder = Path(folder)
@@ -84,6 +97,10 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree) -> None:
     save_file({name: jnp.asarray(array) for name, array in named.items()}, partial, {"format": "pt"})
     partial.replace(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
+    if like is not None and like.resolve() != folder.resolve():
+        for file in (like / name for name in FILES_OF_USE):
+            if file.exists():
+                shutil.copyfile(file, folder / file.name)
 
 
 def read_config(folder: Path, config: str = CONFIG, weights: str = WEIGHTS) -> dict[str, Any]:
@@ -223,6 +240,15 @@ def architecture(config: dict, *known: str) -> str:
 def labels_of(config: dict) -> int:
     """How many classes a head has."""
     return len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2)
+
+
+def use_of(config: dict, labels: int) -> dict:
+    """What a configuration says of a model's use: special tokens, and the names of its labels where it has so many."""
+    kept = {"problem_type", "tokenizer_class"}
+    if labels and len(config.get("id2label") or ()) == labels:
+        kept |= {"id2label", "label2id"}
+    tokens = {name for name in config if name.endswith("_token_id")} - {"decoder_start_token_id"}  # a model's field
+    return {name: value for name, value in config.items() if name in kept | tokens}
 
 
 def label_names(count: int) -> dict:

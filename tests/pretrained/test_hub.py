@@ -123,6 +123,35 @@ def test_both_spellings_of_rotary_options():
         llama_of(sizes | {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}})
 
 
+def test_what_a_configuration_leaves_out_is_its_family_s_default():
+    assert llama_of({"model_type": "llama"}) == Llama(32_000, 4096, 32, 32, 11_008)
+    qwen = llama_of({"model_type": "qwen3", "hidden_size": 64})
+    assert (qwen.vocab, qwen.hidden, qwen.sizes(), qwen.window) == (151_936, 22_016, (32, 128), 0)
+
+
+def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
+    there, back = tmp_path / "there", tmp_path / "back"
+    model = MODELS["bert"]
+    save_pretrained(there, model, drawn(model))
+    names = dict(enumerate(["O", "PER", "ORG", "LOC", "MISC"]))
+    edit(there, id2label=names, label2id={name: i for i, name in names.items()}, pad_token_id=3, eos_token_id=[5, 6])
+    edit(there, hidden_act="relu", _name_or_path="there")
+    for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "notes.txt"):
+        (there / file).write_text(file)
+    save_pretrained(back, model, drawn(model), like=there)
+    config = hub.read_config(back)
+    assert {**config, "hidden_act": "relu", "_name_or_path": "there"} == hub.read_config(there)
+    assert {f.name for f in back.iterdir()} == {f.name for f in there.iterdir()} - {"notes.txt"}
+    assert (back / "chat_template.jinja").read_text() == "chat_template.jinja"
+    fewer = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="sentence", labels=2)
+    save_pretrained(there, fewer, drawn(fewer), like=there)
+    config = hub.read_config(there)
+    assert config["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"} and config["eos_token_id"] == [5, 6]
+    with pytest.raises(FileNotFoundError, match="elsewhere is no folder here"):
+        save_pretrained(back, fewer, drawn(fewer), like=tmp_path / "elsewhere")
+    assert from_pretrained(back)[0] == model, "nothing was written"
+
+
 def edit(folder, **changes):
     config = hub.read_config(folder)
     (folder / hub.CONFIG).write_text(json.dumps(config | changes))
