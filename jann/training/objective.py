@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -94,8 +94,8 @@ def objective(
     """
 
     def loss(params, batch, key, extra=None):
-        outputs, statistics = model.apply(params, *_entries(batch, inputs), key=key)
-        means = {name: mean_of(value) for name, value in criterion(outputs, batch).items()}
+        outputs, statistics = model.apply(params, *entries(batch, inputs), key=key)
+        means = {name: mean_of(value) for name, value in judged(criterion, outputs, batch).items()}
         if isinstance(extra, dict) and "statistics" in extra:
             kept = extra["statistics"]
             extra = {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
@@ -112,8 +112,28 @@ def mean_of(value: jax.Array | tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.where(total > 0, value[0].sum() / jnp.where(total > 0, total, 1), 0)
 
 
-def _entries(batch: dict, inputs: Inputs) -> list:
-    return [None if name is None else batch[name] for name in ((inputs,) if isinstance(inputs, str) else inputs)]
+def judged(criterion: Criterion, outputs: Any, batch: dict) -> dict[str, Any]:
+    """criterion(outputs, batch); a KeyError of it says what the batch holds"""
+    try:
+        return criterion(outputs, batch)
+    except KeyError as error:
+        error.add_note(f"{getattr(criterion, '__name__', criterion)} reads it from the batch, {_held(batch)}")
+        raise
+
+
+def entries(batch: dict, inputs: Inputs) -> list:
+    """The batch's entries of these names; None of None. Raises KeyError that says what there is."""
+    if not isinstance(batch, Mapping):
+        raise TypeError(f'a batch is a dict of arrays, such as {{"image": x, "label": y}}; got {type(batch).__name__}')
+    names = (inputs,) if isinstance(inputs, str) else inputs
+    for name in names:
+        if name is not None and name not in batch:
+            raise KeyError(f"the model's input {name!r} is not in the batch, {_held(batch)}: give inputs=... its name")
+    return [None if name is None else batch[name] for name in names]
+
+
+def _held(batch: Any) -> str:
+    return f"which holds {', '.join(map(repr, batch)) or 'nothing'}"
 
 
 def penalised(loss: Loss, name: str, penalty: Callable[[Any], jax.Array], weight: float | jax.Array) -> Loss:
@@ -149,7 +169,7 @@ def measure(model: Model, criterion: Criterion = classification, inputs: Inputs 
     """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise."""
 
     def values(params, batch):
-        return criterion(model(params, *_entries(batch, inputs)), batch)
+        return judged(criterion, model(params, *entries(batch, inputs)), batch)
 
     return values
 

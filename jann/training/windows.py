@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.training.objective import Criterion, classification, mean_of
+from jann.training.objective import Criterion, classification, entries, judged, mean_of
 from jann.training.state import Loss
 
 
@@ -38,8 +38,8 @@ def windowed(model: Model, criterion: Criterion = classification, inputs: str = 
                 return jnp.where(mask, jnp.zeros((), leaf.dtype), leaf)
 
             carry = jax.tree.map(kept, carry)
-        outputs, after = model.apply(params, batch[inputs], state=jax.lax.stop_gradient(carry), key=key)
-        means = {name: mean_of(value) for name, value in criterion(outputs, batch).items()}
+        outputs, after = model.apply(params, *entries(batch, inputs), state=jax.lax.stop_gradient(carry), key=key)
+        means = {name: mean_of(value) for name, value in judged(criterion, outputs, batch).items()}
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
         metrics = {name: mean for name, mean in means.items() if name != "loss"}
         return means["loss"], (metrics, {**extra, "carry": jax.lax.stop_gradient(after)})

@@ -195,3 +195,16 @@ def test_accuracy_is_that_of_argmax_with_ties_and_nan_too():
             # argmax may call a label the highest whose own logit is NaN
             right = (logits.argmax(-1) == label) & ~np.isnan(logits[:, label])
             np.testing.assert_array_equal(said, right)
+
+
+def test_a_batch_without_what_is_read_from_it_says_what_it_holds(key):
+    model = jann.models.MLP(3, (), 2)
+    params, x = model.init(key), jnp.ones((4, 3))
+    with pytest.raises(KeyError, match="input 'image' is not in the batch, which holds 'x', 'label': give inputs="):
+        jann.objective(model)(params, {"x": x, "label": jnp.zeros(4, int)}, key)
+    with pytest.raises(KeyError) as caught:
+        jann.measure(model, inputs="x")(params, {"x": x, "y": jnp.zeros(4, int)})
+    assert caught.value.args == ("label",)
+    assert caught.value.__notes__ == ["classification reads it from the batch, which holds 'x', 'y'"]
+    with pytest.raises(TypeError, match=r"a batch is a dict of arrays, such as .*; got tuple"):
+        jann.objective(model)(params, (x, jnp.zeros(4, int)), key)
