@@ -15,7 +15,7 @@ from typing import Any, dataclass_transform
 import jax
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
-from jann.drawing import drawn
+from jann.drawing import checked_key, drawn
 from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
@@ -134,11 +134,12 @@ def _checking_fields(construct: Callable) -> Callable:
     def checked(self, *args, **kwargs):
         construct(self, *args, **kwargs)
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value, where = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
+            if isinstance(value, int) and str(field.type).startswith("tuple"):
+                raise TypeError(f"{where} must be a tuple, got the number {value}: write ({value},)")
             try:
                 hash(value)
             except TypeError:
-                where = f"{type(self).__name__}.{field.name}"
                 mend = f"write the tuple {tuple(value)!r}" if isinstance(value, list) else "arrays belong in params"
                 raise TypeError(
                     f"{where} must be hashable, got {type(value).__name__} {_short(value)}: {mend}"
@@ -186,6 +187,7 @@ def is_param(node: Any) -> bool:
 
 def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
+    checked_key(key)
 
     def draw(path, param):
         return drawn(param.init, param.shape, path_name(path), param.stacked, key)

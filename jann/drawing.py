@@ -3,6 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,13 @@ import numpy as np
 def fold(key: jax.Array | None, name: str) -> jax.Array | None:
     """A key for `name`, folded (not split), so that other names do not change it. No key gives no key."""
     return None if key is None else jax.random.fold_in(key, _number(name))
+
+
+def checked_key(key: Any) -> Any:
+    """The key itself. Raises TypeError for a number, which other libraries take for a seed."""
+    if isinstance(key, int | np.integer):
+        raise TypeError(f"key is the number {key}: give a key, such as jax.random.key({key})")
+    return key
 
 
 def drawn(init: Callable, shape: tuple[int, ...], path: str, stacked: tuple[int, ...], key: jax.Array) -> jax.Array:

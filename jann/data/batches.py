@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.data.shuffle import round_keys, shuffled
+from jann.drawing import checked_key
 
 TRANSFORM = 2**31  # folded into the key for what `transform` draws; no epoch has this number
 
@@ -29,8 +30,7 @@ def batches(
 
     Raises ValueError where the arrays are empty or of unequal length, or cannot fill one batch.
     """
-    if isinstance(key, int):
-        raise TypeError(f"key is the number {key}: give a key, such as jax.random.key({key})")
+    checked_key(key)
     arrays = jax.tree.map(jnp.asarray, arrays)
     size = operator.index(size)
     examples = shared_length(arrays)

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jann.drawing import checked_key
+
 
 def contiguous(tokens: Any, size: int, window: int, key: jax.Array | None = None) -> "Contiguous":
     """tokens[n, ...] -> batches for `train`: a text cut into `size` streams that are read `window` tokens a step.
@@ -20,6 +22,7 @@ def contiguous(tokens: Any, size: int, window: int, key: jax.Array | None = None
 
     Raises ValueError when the text is too short for a single window.
     """
+    checked_key(key)
     tokens = jnp.asarray(tokens)
     if size < 1 or window < 1:
         raise ValueError(f"size={size}, window={window}: both must be at least 1")

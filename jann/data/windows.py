@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jann.drawing import checked_key
+
 
 def windows(tokens: Any, size: int, window: int, key: jax.Array) -> "Windows":
     """tokens[n, ...] -> batches for `train`: each of `size` windows, which begin anywhere with equal chance.
@@ -16,8 +18,7 @@ def windows(tokens: Any, size: int, window: int, key: jax.Array) -> "Windows":
 
     Raises ValueError when the text is too short for a single window.
     """
-    if isinstance(key, int):
-        raise TypeError(f"key is the number {key}: give a key, such as jax.random.key({key})")
+    checked_key(key)
     tokens = jnp.asarray(tokens)
     if size < 1 or window < 1:
         raise ValueError(f"size={size}, window={window}: both must be at least 1")

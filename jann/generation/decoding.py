@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
+from jann.drawing import checked_key
 from jann.generation.choice import choose, no_repeated_ngrams, repetition_penalised
 from jann.layers import Turned
 from jann.trees import Node, Tree, flatten, path_name
@@ -345,7 +346,8 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
 
 
 def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: int | None) -> None:
-    """Raises ValueError for options that make no sense, or that need a key."""
+    """Raises ValueError for options that make no sense, or that need a key; TypeError for a number as one."""
+    checked_key(key)
     given = [name for name, value in sampling.items() if value is not None]
     if given and key is None:
         raise ValueError(f"{', '.join(given)}: sampling needs a key; without one the likeliest token is taken")

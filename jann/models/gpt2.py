@@ -100,6 +100,8 @@ class GPT2(Model):
         embedded:  [..., time, embed] in place of the tokens' rows of the table, as in prompt tuning
         """
         plain = state is None and lengths is None and positions is None and documents is None
+        if plain and (time := tokens.shape[-1]) > self.positions:
+            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
         positions = token_positions(tokens, lengths, positions, None if state is None else state["length"])
         mask = None if plain else causal_mask(positions, cache_places(state), documents)
         x = embedding(params["tokens"], tokens) if embedded is None else embedded

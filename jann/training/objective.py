@@ -22,11 +22,21 @@ Inputs = str | tuple[str | None, ...]
 
 def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
     """logits[batch, classes], batch["label"][batch] -> loss (cross-entropy in nats) and accuracy of each, [batch]"""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits, label = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), labels_for(logits, batch)
     return {
-        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]),
-        "accuracy": is_highest(logits, batch["label"]).astype(logits.dtype),
+        "loss": optax.softmax_cross_entropy_with_integer_labels(logits, label),
+        "accuracy": is_highest(logits, label).astype(logits.dtype),
     }
+
+
+def labels_for(logits: jax.Array, batch: dict) -> jax.Array:
+    """batch["label"], one for each row of logits[..., classes]; otherwise TypeError or ValueError says what it is."""
+    label = batch["label"]
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise TypeError(f"label is {label.dtype}: it counts classes from 0, so give integers")
+    if label.shape != logits.shape[:-1]:
+        raise ValueError(f"label {list(label.shape)} for logits {list(logits.shape)}: {list(logits.shape[:-1])} wanted")
+    return label
 
 
 def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
@@ -44,10 +54,10 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     words that were not masked. Each value is a pair of [batch], so that means are over tokens, not over rows.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    weight = batch.get("weight")
+    label, weight = labels_for(logits, batch), batch.get("weight")
     weight = jnp.ones(logits.shape[:-1], logits.dtype) if weight is None else weight.astype(logits.dtype)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-    right = is_highest(logits, batch["label"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    right = is_highest(logits, label)
     return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
 
 

@@ -22,6 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jann.analysis import interval
 from jann.core import function_name
+from jann.drawing import checked_key
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
 from jann.trees import Tree, flatten, unflatten
@@ -65,7 +66,7 @@ def sweep(
         raise ValueError(f"chunk={chunk}: at least one run goes at a time")
     axes = {name: _axis(name, values) for name, values in grid.items()}
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else checked_key(key)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
     if folder is not None:
         shown = {name: [_shown(value) for value in values] for name, values in axes.items()}

@@ -23,3 +23,11 @@ def test_scaled_scores_are_those_of_scaled_queries(scaled, by_layer, drawn):
     qkv = {"weight": weight.at[:, :, 0].multiply(factors[..., None]), "bias": bias.at[:, 0].multiply(factors)}
     moved = {**params, "blocks": {**params["blocks"], "qkv": qkv}}
     assert_allclose(model(params, TOKENS), GPT2(**SIZES)(moved, TOKENS), rtol=1e-5, atol=1e-5)
+
+
+def test_more_tokens_than_positions_are_refused(drawn):
+    model = GPT2(vocab=5, positions=4, embed=4, layers=1, heads=2)
+    params = drawn(model)
+    assert model(params, jnp.ones((2, 4), int)).shape == (2, 4, 5)
+    with pytest.raises(ValueError, match="5 tokens are more than the model's 4 positions: cut them"):
+        model(params, jnp.ones((2, 5), int))

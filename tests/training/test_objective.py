@@ -208,3 +208,11 @@ def test_a_batch_without_what_is_read_from_it_says_what_it_holds(key):
     assert caught.value.__notes__ == ["classification reads it from the batch, which holds 'x', 'y'"]
     with pytest.raises(TypeError, match=r"a batch is a dict of arrays, such as .*; got tuple"):
         jann.objective(model)(params, (x, jnp.zeros(4, int)), key)
+
+
+@pytest.mark.parametrize("criterion", [jann.classification, jann.language])
+def test_labels_that_do_not_fit_the_logits_are_named(criterion):
+    with pytest.raises(ValueError, match=r"label \[4, 5, 1\] for logits \[4, 5, 3\]: \[4, 5\] wanted"):
+        criterion(jnp.zeros((4, 5, 3)), {"label": jnp.zeros((4, 5, 1), int)})
+    with pytest.raises(TypeError, match="label is float32: it counts classes from 0, so give integers"):
+        criterion(jnp.zeros((4, 5, 3)), {"label": jnp.zeros((4, 5))})
