@@ -92,7 +92,7 @@ def test_a_number_where_a_tuple_or_a_key_belongs():
         MLP(inputs=4, hidden=8, outputs=3)
     with pytest.raises(TypeError, match=r"key is the number 7: give a key, such as jax.random.key\(7\)"):
         MLP(4, (8,), 3).init(7)
-    for needs_key in (lambda: jann.start(MLP(4, (8,), 3), optax.sgd(0.1), 7), lambda: jann.sweep(dict, 1, key=7)):
+    for needs_key in (lambda: jann.start(MLP(4, (8,), 3), optax.sgd(0.1), 7), lambda: jann.sweep(dict, seeds=1, key=7)):
         with pytest.raises(TypeError, match="key is the number 7"):
             needs_key()
 
