@@ -1,6 +1,10 @@
 """Checkpoints: everything that a run is, whole or refused."""
 
 import gc
+import json
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -135,3 +139,46 @@ def test_damage_to_any_file_is_an_error_of_ours_or_none(tmp_path, remove):
 def test_unknown_ways_of_being_best_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"best=\('loss', 'lowest'\): the second part is 'max' or 'min'"):
         Checkpoints(tmp_path, best=("loss", "lowest"))
+
+
+OF_TWO = """
+import json, sys, time
+import jax, numpy as np
+import jann, jann.training.checkpoint as module
+port, number, folder = sys.argv[1:]
+number = int(number)
+jax.distributed.initialize(f"localhost:{port}", 2, number, cluster_detection_method="deactivate",
+                           initialization_timeout=60)
+module.SECONDS = 3
+split = jax.sharding.NamedSharding(jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec("data"))
+tree = {"rows": jax.make_array_from_process_local_data(split, np.full((2, 3), number, np.float32))}
+due = []
+with jann.Checkpoints(folder, keep=9) as checkpoints:
+    for step in range(1, 7):
+        time.sleep(0.4 + 0.4 * number)  # each has a pace of its own
+        if checkpoints.due(step):
+            checkpoints.save(step, tree)
+            due.append(step)
+print(json.dumps(due))
+"""
+
+
+def test_processes_agree_on_when_a_checkpoint_is_due_and_another_number_of_them_reads_it(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", OF_TWO, port]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([*command, str(number), str(tmp_path)], **pipes) for number in range(2)]
+    try:
+        printed = [process.communicate(timeout=120) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], printed
+    due = [json.loads(out.splitlines()[-1]) for out, _ in printed]
+    assert due[0] == due[1] and due[0][0] == 1 and 1 < len(due[0]) < 6
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == due[0]
+        rows = checkpoints.restore({"rows": jnp.zeros((4, 3))})["rows"]
+    np.testing.assert_array_equal(rows, [[0] * 3] * 2 + [[1] * 3] * 2)
