@@ -12,7 +12,7 @@ import numpy as np
 
 def fold(key: jax.Array | None, name: str) -> jax.Array | None:
     """A key for `name`, folded (not split), so that other names do not change it. No key gives no key."""
-    return None if key is None else jax.random.fold_in(key, _number(name))
+    return None if key is None else jax.random.fold_in(checked_key(key), _number(name))
 
 
 def checked_key(key: Any) -> Any:

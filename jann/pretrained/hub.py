@@ -76,7 +76,7 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
-           tokeniser, chat template, options of generation; in config.json special tokens, and names of as many labels
+           tokeniser, chat template, options of generation; in config.json special tokens, and what as many labels mean
 
     Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it,
     FileNotFoundError where `like` is not.
@@ -243,12 +243,12 @@ def labels_of(config: dict) -> int:
 
 
 def use_of(config: dict, labels: int) -> dict:
-    """What a configuration says of a model's use: special tokens, and the names of its labels where it has so many."""
-    kept = {"problem_type", "tokenizer_class"}
+    """What a configuration says of a model's use: special tokens, and what its labels mean where it has so many."""
+    kept = {name for name in config if name.endswith("_token_id")} - {"decoder_start_token_id"}  # a model's field
+    kept |= {"tokenizer_class"}
     if labels and len(config.get("id2label") or ()) == labels:
-        kept |= {"id2label", "label2id"}
-    tokens = {name for name in config if name.endswith("_token_id")} - {"decoder_start_token_id"}  # a model's field
-    return {name: value for name, value in config.items() if name in kept | tokens}
+        kept |= {"id2label", "label2id", "problem_type"}
+    return {name: value for name, value in config.items() if name in kept}
 
 
 def label_names(count: int) -> dict:

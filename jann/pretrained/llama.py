@@ -24,16 +24,15 @@ NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwe
 LABELS = "ForSequenceClassification"
 
 # Where a configuration leaves an option out, its family's default counts.
-SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
-WINDOW = {"sliding_window": 4096, "max_window_layers": 28}
+SIZES = {"vocab_size": 32_000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+QWEN = {**SIZES, "vocab_size": 151_936, "intermediate_size": 22_016, "max_position_embeddings": 32_768,
+        "sliding_window": 4096, "max_window_layers": 28, "num_key_value_heads": 32}  # fmt: skip
 DEFAULTS = {
-    "llama": {**SIZES, "vocab_size": 32_000, "intermediate_size": 11_008, "max_position_embeddings": 2048},
-    "mistral": {**SIZES, "vocab_size": 32_000, "intermediate_size": 14_336, "max_position_embeddings": 131_072,
-                "sliding_window": 4096, "num_key_value_heads": 8},
-    "qwen2": {**SIZES, **WINDOW, "vocab_size": 151_936, "intermediate_size": 22_016, "max_position_embeddings": 32_768,
-              "num_key_value_heads": 32},
-    "qwen3": {**SIZES, **WINDOW, "vocab_size": 151_936, "intermediate_size": 22_016, "max_position_embeddings": 32_768,
-              "num_key_value_heads": 32, "head_dim": 128},
+    "llama": {**SIZES, "intermediate_size": 11_008, "max_position_embeddings": 2048},
+    "mistral": {**SIZES, "intermediate_size": 14_336, "max_position_embeddings": 131_072, "sliding_window": 4096,
+                "num_key_value_heads": 8},
+    "qwen2": QWEN,
+    "qwen3": {**QWEN, "head_dim": 128},
 }  # fmt: skip
 
 

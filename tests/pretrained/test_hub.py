@@ -135,7 +135,7 @@ def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     save_pretrained(there, model, drawn(model))
     names = dict(enumerate(["O", "PER", "ORG", "LOC", "MISC"]))
     edit(there, id2label=names, label2id={name: i for i, name in names.items()}, pad_token_id=3, eos_token_id=[5, 6])
-    edit(there, hidden_act="relu", _name_or_path="there")
+    edit(there, hidden_act="relu", _name_or_path="there", problem_type="single_label_classification")
     for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "notes.txt"):
         (there / file).write_text(file)
     save_pretrained(back, model, drawn(model), like=there)
@@ -147,6 +147,7 @@ def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     save_pretrained(there, fewer, drawn(fewer), like=there)
     config = hub.read_config(there)
     assert config["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"} and config["eos_token_id"] == [5, 6]
+    assert "problem_type" not in config, "of labels that it no longer has"
     with pytest.raises(FileNotFoundError, match="elsewhere is no folder here"):
         save_pretrained(back, fewer, drawn(fewer), like=tmp_path / "elsewhere")
     assert from_pretrained(back)[0] == model, "nothing was written"

@@ -95,6 +95,8 @@ def test_a_number_where_a_tuple_or_a_key_belongs():
     for needs_key in (lambda: jann.start(MLP(4, (8,), 3), optax.sgd(0.1), 7), lambda: jann.sweep(dict, seeds=1, key=7)):
         with pytest.raises(TypeError, match="key is the number 7"):
             needs_key()
+    with pytest.raises(TypeError, match="key is the number 7"):
+        jann.fold(7, "noise")
 
 
 @pytest.mark.parametrize(
