@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from jann.core import Model, split
+from jann.core import Model, function_name, split
 from jann.layers.canonical import convolutions_are_canonical
 from jann.parallel import together
 from jann.training.recompiled import Recompiled
@@ -205,8 +206,23 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
     On a CPU, XLA makes convolutions in a loop many times slower unless they are those of `jann.layers` without groups;
     `chunks` and `fit` know that.
     """
+    _refuse_a_loss(step)
     rows, take = _plan(batches, train_state.step, n)
     return jax.lax.scan(lambda state, row: step(state, take(row)), train_state, rows)
+
+
+def _refuse_a_loss(step: Callable) -> None:
+    try:
+        taken = inspect.signature(step)
+    except (TypeError, ValueError):  # what has no signature may still be a step
+        return
+    try:
+        taken.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"{function_name(step)[1]} takes {taken}, and a step (train_state, batch): "
+            f"of a loss, jann.make_step(loss, optimizer) makes one"
+        ) from None
 
 
 def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
@@ -247,6 +263,7 @@ def chunks(
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
+    _refuse_a_loss(step)
     step = step if isinstance(step, Partial) else Partial(step)
     train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)

@@ -118,6 +118,23 @@ class Sweep:
             raise ValueError(f"no run of point {point} ({self.points[point]}) is finished")
         return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
+    def __getitem__(self, name: str) -> Tree:
+        """Result `name` of every run, [points, seeds, ...].
+
+        Raises KeyError that says what there is, ValueError where runs are missing or shapes differ between points.
+        """
+        missing = len(self.points) * self.seeds - len(self.runs)
+        if missing:
+            raise ValueError(f"{missing} runs are not finished: results(point) gives those of a point that are")
+        results = [self.results(point) for point in range(len(self.points))]
+        if any(name not in found for found in results):
+            raise KeyError(f"no result {name!r} at every point; the first has {', '.join(map(repr, results[0]))}")
+        shapes = {str(jax.tree.map(lambda leaf: leaf.shape[1:], found[name])) for found in results}
+        if len(shapes) > 1:
+            differ = " or ".join(sorted(shapes))
+            raise ValueError(f"{name!r} is not of one shape at every point, {differ}: take results(point)[{name!r}]")
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *(found[name] for found in results))
+
     def best(self, name: str, mode: str = "max") -> int:
         """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
         if mode not in ("max", "min"):
@@ -310,12 +327,6 @@ def _axis(name: str, values: Any) -> list:
     if not values:
         raise ValueError(f"{name} is an empty list: give at least one value")
     return [value.item() if isinstance(value, np.generic) else value for value in values]
-
-
-def _experiment_name(experiment: Callable) -> str:
-    while isinstance(experiment, partial):
-        experiment = experiment.func
-    return ":".join(function_name(experiment))
 
 
 def _shown(value: Any) -> Any:

@@ -59,6 +59,14 @@ def nans():
 # inputs and options
 
 
+def test_a_loss_in_place_of_a_step_is_told():
+    message = r"loss takes \(params, batch, key.*a step \(train_state, batch\): of a loss, jann.make_step\(loss, opt"
+    with pytest.raises(TypeError, match=message):
+        jann.train(LOSS, batches, start(), 3)
+    with pytest.raises(TypeError, match=message):
+        fit(step=LOSS)
+
+
 def test_a_wrong_input_size_is_an_error_before_anything_is_trained(tmp_path):
     def narrow(step):
         return {**batches(step), "x": batches(step)["x"][:, :3]}
