@@ -129,6 +129,24 @@ def function_name(function: Callable) -> tuple[str, str]:
     return getattr(function, "__module__", type(function).__module__), name or repr(function)
 
 
+def remembered(make: Callable) -> Callable:
+    """`functools.lru_cache` of a function that makes functions; of what cannot be hashed (a traced number), made anew.
+
+    So that equal arguments give the same function, and what JAX has compiled for it serves again.
+    """
+    cached = functools.lru_cache(maxsize=128)(make)
+
+    @functools.wraps(make)
+    def made(*args, **options):
+        try:
+            hash((args, tuple(options.values())))
+        except TypeError:
+            return make(*args, **options)
+        return cached(*args, **options)
+
+    return made
+
+
 def _checking_fields(construct: Callable) -> Callable:
     @functools.wraps(construct)
     def checked(self, *args, **kwargs):
@@ -305,9 +323,13 @@ def _axes(param: Param) -> str:
 
 def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
     """params -> (what is trained, running statistics). Training takes the first, `combine` gives both back."""
-    declared = in_form_of(as_spec(model), params)
-    untrained = {path for path, param in flatten(declared).items() if not param.trained}
+    untrained = running(model, params)
     return partition(params, lambda path, leaf: path not in untrained)
+
+
+def running(model: Model, params: Tree) -> set[str]:
+    """Paths of the running statistics that the model declares, blocks in the form of `params`; some may be absent."""
+    return {path for path, param in flatten(in_form_of(as_spec(model), params)).items() if not param.trained}
 
 
 def decay_mask(model: Model) -> Callable[[Tree], Tree]:

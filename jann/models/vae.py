@@ -1,6 +1,5 @@
 """The variational autoencoder, its evidence lower bound and the importance-weighted one."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Param
+from jann.core import Model, Param, remembered
 from jann.depth import scope, tap
 from jann.drawing import fold
 from jann.layers import one_hot
@@ -139,7 +138,7 @@ def importance_bound(
     return jax.nn.logsumexp(jax.lax.map(log_weight, jnp.arange(samples)), 0) - math.log(samples)
 
 
-@functools.lru_cache(maxsize=128)
+@remembered
 def elbo_objective(model: VAE, beta: float = 1.0, inputs: str = "image") -> Callable:
     """The loss of `make_step`: the mean of beta × kl − reconstruction, with both and the ELBO among the metrics.
 

@@ -5,7 +5,17 @@ from jann.training.checkpoint import CheckpointError, Checkpoints
 from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
 from jann.training.fit import Interrupt, fit
 from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
-from jann.training.objective import classification, evaluate, language, measure, objective, penalised, regression, span
+from jann.training.objective import (
+    classification,
+    evaluate,
+    language,
+    measure,
+    objective,
+    penalised,
+    regression,
+    span,
+    update_statistics,
+)
 from jann.training.state import (
     Average,
     TrainState,
@@ -54,6 +64,7 @@ __all__ = [
     "sweep",
     "train",
     "update_average",
+    "update_statistics",
     "windowed",
     "write_json",
 ]

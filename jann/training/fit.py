@@ -21,7 +21,7 @@ from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
-from jann.training.state import Step, TrainState, chunks, eval_params
+from jann.training.state import Step, TrainState, chunks, eval_params, refuse_no_state
 from jann.trees import Tree, copied
 
 
@@ -67,6 +67,7 @@ def fit(
     RunFolderError or CheckpointError for a folder that cannot be used, or that holds the run of another model;
     ValueError for n < 1 or patience < 1.
     """
+    refuse_no_state(train_state)
     if n < 1:
         raise ValueError(f"n={n}: fit takes at least one step")
     if patience is not None and best is None:

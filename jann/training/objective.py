@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model
+from jann.core import Model, remembered, running
+from jann.data.batches import shared_length
 from jann.depth import observe
 from jann.training.state import Loss, update_average
 from jann.trees import Tree, flatten, path_name
@@ -89,7 +90,7 @@ def is_highest(logits: jax.Array, label: jax.Array) -> jax.Array:
     return ~(~(logits <= own) | ((logits == own) & earlier)).any(-1)  # so that NaN is above all, as in argmax
 
 
-@functools.lru_cache(maxsize=128)
+@remembered
 def objective(
     model: Model,
     criterion: Criterion = classification,
@@ -101,17 +102,64 @@ def objective(
     inputs:    the name of the batch's entry that the model takes; several where it takes more, ("frames", "length");
                None among them is passed as it is
     momentum:  decay of the running statistics (batch norm), which ride in `extra["statistics"]` (see `start`)
+
+    Raises ValueError where running statistics are among what is differentiated.
     """
 
     def loss(params, batch, key, extra=None):
+        params = _not_differentiated(params, running(model, params))
         outputs, statistics = model.apply(params, *entries(batch, inputs), key=key)
-        means = {name: mean_of(value) for name, value in judged(criterion, outputs, batch).items()}
-        if isinstance(extra, dict) and "statistics" in extra:
-            kept = extra["statistics"]
-            extra = {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
-        return means["loss"], ({name: mean for name, mean in means.items() if name != "loss"}, extra)
+        value, metrics = means_of(judged(criterion, outputs, batch))
+        return value, (metrics, update_statistics(extra, statistics, momentum))
 
     return loss
+
+
+def update_statistics(extra: Any, statistics: Tree, momentum: float = 0.9) -> Any:
+    """`extra` with the running averages that `start` put there moved towards a batch's `statistics`: for one's own loss
+
+        outputs, statistics = model.apply(params, x, key=key)
+        return loss_of(outputs), ({}, jann.training.update_statistics(extra, statistics))
+
+    statistics:  what the model returned as its state; what is no running statistic in it, such as a carry, is left out
+
+    Raises ValueError if one is missing.
+    """
+    if not isinstance(extra, dict) or "statistics" not in extra:
+        return extra
+    kept = extra["statistics"]
+    return {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
+
+
+def _not_differentiated(params: Tree, statistics: set[str]) -> Tree:
+    def mark(path, leaf):
+        return _left(path_name(path), leaf) if path_name(path) in statistics else leaf
+
+    return tree_map_with_path(mark, params) if statistics else params
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _left(path: str, leaf: jax.Array) -> jax.Array:
+    return leaf
+
+
+@_left.defjvp
+def _trained(path, *_):
+    raise ValueError(
+        f"{path} is a running statistic, which no gradient trains: jann.start(model, optimizer, key) makes a train "
+        "state that carries them beside the parameters, jann.split(model, params) takes them apart"
+    )
+
+
+def means_of(values: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What a criterion returned -> (mean loss, means of the rest, and as "loss_weight" what the loss is a mean over)"""
+    if not isinstance(values, Mapping) or "loss" not in values:
+        got = ", ".join(map(repr, values)) if isinstance(values, Mapping) else type(values).__name__
+        raise ValueError(f'a criterion returns {{"loss": of each example, ...}}, got {got}')
+    metrics = {name: mean_of(value) for name, value in values.items() if name != "loss"}
+    if isinstance(values["loss"], tuple):
+        metrics["loss_weight"] = values["loss"][1].sum()
+    return mean_of(values["loss"]), metrics
 
 
 def mean_of(value: jax.Array | tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -166,19 +214,27 @@ def penalised(loss: Loss, name: str, penalty: Callable[[Any], jax.Array], weight
 def with_containers(kept: Tree, statistics: Tree) -> Tree:
     """The batch's statistics with the containers of the kept ones, so that a model need not return empty dicts."""
     wanted, got = flatten(kept), flatten(statistics)
-    if wanted.keys() != got.keys():
+    if missing := wanted.keys() - got.keys():
         raise ValueError(
-            f"the spec declares running statistics {', '.join(wanted)}; as its state the model returned "
-            f"{', '.join(got) or 'none'}"
+            f"the spec declares running statistics {', '.join(wanted)}; of what the model returned as its state, "
+            f"{', '.join(got) or 'nothing'}, {', '.join(sorted(missing))} is missing"
         )
     return tree_map_with_path(lambda path, _: got[path_name(path)], kept)
 
 
-@functools.lru_cache(maxsize=128)
+@remembered
 def measure(model: Model, criterion: Criterion = classification, inputs: Inputs = "image") -> Callable:
-    """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise."""
+    """`measure(params, batch) -> values of each example`, for `evaluate`; without a key, so without noise.
+
+    Raises ValueError where `params` lack running statistics: with a batch's own, an answer would hang on its company.
+    """
 
     def values(params, batch):
+        if missing := running(model, params) - flatten(params).keys():
+            raise ValueError(
+                f"running statistics are missing: {', '.join(sorted(missing))}. Of a train state evaluate "
+                "jann.eval_params(state), not state.params"
+            )
         return judged(criterion, model(params, *entries(batch, inputs)), batch)
 
     return values
@@ -198,11 +254,12 @@ def evaluate(
     arrays:     a pytree of arrays [examples, ...]; taken `size` at a time
     transform:  applied to each batch first, as `transform(batch, None)`
 
-    `measure` and `transform` are compiled once each: pass the same function, not a new lambda every time.
+    `measure` and `transform` are compiled once each: pass the same function, not a new lambda every time. Raises
+    ValueError where arrays differ in length, or a value is not one of each example.
     """
-    examples = jax.tree.leaves(arrays)[0].shape[0]
-    if examples == 0:
+    if not jax.tree.leaves(arrays) or jax.tree.leaves(arrays)[0].shape[:1] == (0,):
         raise ValueError("there is nothing to evaluate: the arrays hold no example")
+    examples = shared_length(arrays)
     if size < 1:
         raise ValueError(f"size={size}: evaluate takes at least one example at a time")
     size = min(size, examples)
@@ -226,10 +283,16 @@ def _sums(measure, transform, size, params, arrays, i):
     batch = batch if transform is None else transform(batch, None)
     fresh = start + jnp.arange(size) >= i * size
 
-    def sums(value):
+    def sums(name, value):
+        parts = value if isinstance(value, tuple) else (value,)
+        if wrong := [list(jnp.shape(part)) for part in parts if jnp.shape(part) != (size,)]:
+            raise ValueError(
+                f"measure gives {name!r} as {wrong[0]} of {size} examples: one value of each is wanted, [{size}]; over "
+                "other axes take the mean, or give (sums, weights)"
+            )
         value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
         # sums of bfloat16 would be rounded
         value, weight = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (value, weight))
         return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
 
-    return {name: sums(value) for name, value in measure(params, batch).items()}
+    return {name: sums(name, value) for name, value in measure(params, batch).items()}

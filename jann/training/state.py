@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
@@ -98,8 +99,20 @@ def start(
 def eval_params(train_state: TrainState) -> Tree:
     """What to evaluate and save: the parameters (their average, if one is kept) with the running statistics."""
     extra = train_state.extra if isinstance(train_state.extra, dict) else {}
+    for name, mend in (
+        ("statistics", "its loss returned extra as it came: see jann.training.update_statistics"),
+        ("average", "its step was made without average=..."),
+    ):
+        kept = extra.get(name)
+        if isinstance(kept, Average) and _never_updated(kept.count, train_state.step):
+            warnings.warn(f"the {name} of this train state never changed since the start: {mend}", stacklevel=2)
     params = extra["average"].value if "average" in extra else train_state.params
     return combine(params, extra["statistics"].value) if "statistics" in extra else params
+
+
+def _never_updated(count: jax.Array, step: jax.Array) -> bool:
+    known = not any(isinstance(value, jax.core.Tracer) for value in (count, step))
+    return known and bool((np.asarray(count) == 0).any() and (np.asarray(step) > 0).any())
 
 
 def make_step(
@@ -118,16 +131,23 @@ def make_step(
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics.
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
+                 A part counts as much as what its loss is the mean of, where the loss says it, as those of criteria
+                 with weights do: metrics["loss_weight"], which is not among the step's.
                  (With batch norm each part has its own statistics, so the averaged variances are slightly low.)
     average:     decay of a running average of the weights, kept in `train_state.extra["average"]` (`start_average`)
     dtype:       compute the loss in this precision, e.g. jnp.bfloat16; master weights and their update stay as they are
     norms:       also report the global norms of gradient and update
 
     The loss's key is folded from the run's key and the step. Raises ValueError when `accumulate` does not divide the
-    batch, or `average` has no place in `extra`.
+    batch, or `average` and `extra` do not agree; TypeError for a loss or an optimiser that is none.
     """
     if accumulate < 1:
         raise ValueError(f"accumulate={accumulate}: a batch has at least one part")
+    if isinstance(loss, Model):
+        raise TypeError(f"{type(loss).__name__} is a model: jann.objective(model) makes a loss of it")
+    if not hasattr(optimizer, "update"):
+        raise TypeError(f"{optimizer!r:.80} is no optimiser: give one of Optax, such as optax.adam(1e-3)")
+    _refuse(loss, 4, "loss", "(params, batch, key, extra=None)", "jann.objective(model, criterion) makes one")
     if isinstance(loss, Partial):  # its arrays become arguments of the compiled program, not constants in it
         options = {"accumulate": accumulate, "average": average, "dtype": dtype, "norms": norms}
 
@@ -144,8 +164,12 @@ def make_step(
         return tree if dtype is None else jax.tree.map(leaf, tree)
 
     def run_loss(params, batch, key, extra):
-        value, (metrics, extra) = loss(cast(params), cast(batch), key, extra)
-        return value.astype(jnp.promote_types(value.dtype, jnp.float32)), (metrics, extra)
+        match loss(cast(params), cast(batch), key, extra):
+            case (value, (metrics, extra)) if jnp.ndim(value) == 0 and isinstance(metrics, dict):
+                return value.astype(jnp.promote_types(value.dtype, jnp.float32)), (metrics, extra)
+            case other:
+                got = jax.tree.map(jnp.shape, other)
+                raise TypeError(f"a loss returns (scalar, (dict of metrics, extra)), got arrays of shapes {got!r:.200}")
 
     def gradients(params, batch, key, extra):
         (value, (metrics, extra)), grads = jax.value_and_grad(run_loss, has_aux=True)(params, batch, key, extra)
@@ -161,22 +185,34 @@ def make_step(
             total, extra = carry
             i, part = numbered
             metrics, grads, extra = gradients(params, part, jax.random.fold_in(key, i), extra)
-            return (jax.tree.map(jnp.add, total, grads), extra), metrics
+            weight = metrics.setdefault("loss_weight", jnp.ones(()))
+            total = jax.tree.map(lambda sum, grad: sum + weight.astype(grad.dtype) * grad, total, grads)
+            return (total, extra), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        (grads, extra), metrics = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
-        return jax.tree.map(lambda m: m.mean(0), metrics), jax.tree.map(lambda g: g / accumulate, grads), extra
+        (sums, extra), metrics = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
+        weights = metrics["loss_weight"]
+        total = jnp.where(weights.sum() > 0, weights.sum(), 1)
+        means = jax.tree.map(lambda values: (weights.astype(values.dtype) @ values) / total, metrics)
+        return means, jax.tree.map(lambda sum: sum / total.astype(sum.dtype), sums), extra
 
     def step(train_state, batch):
         key = jax.random.fold_in(train_state.key, train_state.step)
         extra, weights = train_state.extra, None
+        averaged = isinstance(extra, dict) and "average" in extra
+        if averaged and average is None and isinstance(extra["average"], Average):
+            raise ValueError(
+                "the train state keeps an average of the weights, and this step would leave it as it is: give "
+                "make_step(average=0.999), or a state without (jann.start(average_weights=False))"
+            )
         if average is not None:
-            if not isinstance(extra, dict) or "average" not in extra:
+            if not averaged:
                 raise ValueError('average=... needs extra={"average": jann.start_average(params)} in the train state')
             weights = extra["average"]
             extra = {name: value for name, value in extra.items() if name != "average"}
         compute = gradients if accumulate == 1 else accumulated
         metrics, grads, extra = compute(train_state.params, batch, key, extra)
+        metrics.pop("loss_weight", None)
 
         def value(params):
             return run_loss(params, batch, key, train_state.extra)[0]
@@ -206,23 +242,31 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
     On a CPU, XLA makes convolutions in a loop many times slower unless they are those of `jann.layers` without groups;
     `chunks` and `fit` know that.
     """
-    _refuse_a_loss(step)
+    _refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
+    refuse_no_state(train_state)
     rows, take = _plan(batches, train_state.step, n)
     return jax.lax.scan(lambda state, row: step(state, take(row)), train_state, rows)
 
 
-def _refuse_a_loss(step: Callable) -> None:
+def _refuse(function: Any, inputs: int, what: str, takes: str, mend: str) -> None:
+    """Raises TypeError where `function` cannot be called with so many inputs."""
     try:
-        taken = inspect.signature(step)
-    except (TypeError, ValueError):  # what has no signature may still be a step
+        signature = inspect.signature(function)
+    except ValueError:  # what does not show its signature may still do
         return
-    try:
-        taken.bind(None, None)
     except TypeError:
-        raise TypeError(
-            f"{function_name(step)[1]} takes {taken}, and a step (train_state, batch): "
-            f"of a loss, jann.make_step(loss, optimizer) makes one"
-        ) from None
+        raise TypeError(f"a {what} is a function {takes}, got {type(function).__name__}: {mend}") from None
+    try:
+        signature.bind(*[None] * inputs)
+    except TypeError:
+        name = function_name(function)[1]
+        raise TypeError(f"a {what} takes {takes}, and {name} takes {signature}: {mend}") from None
+
+
+def refuse_no_state(train_state: Any) -> None:
+    if not hasattr(train_state, "step"):
+        kind = type(train_state).__name__
+        raise TypeError(f"a train state is wanted, got {kind}: jann.start(model, optimizer, key) makes one")
 
 
 def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
@@ -263,7 +307,8 @@ def chunks(
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
-    _refuse_a_loss(step)
+    _refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
+    refuse_no_state(train_state)
     step = step if isinstance(step, Partial) else Partial(step)
     train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)

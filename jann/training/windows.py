@@ -1,16 +1,14 @@
 """Truncated backpropagation through time: long sequences are trained on a window at a time, the carry rides along."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model
-from jann.training.objective import Criterion, classification, entries, judged, mean_of
+from jann.core import Model, remembered
+from jann.training.objective import Criterion, classification, entries, judged, means_of
 from jann.training.state import Loss
 
 
-@functools.lru_cache(maxsize=128)
+@remembered
 def windowed(model: Model, criterion: Criterion = classification, inputs: str = "token") -> Loss:
     """The loss of `make_step` for batches that go on where the one before ended, such as `jann.data.contiguous` makes.
 
@@ -39,9 +37,8 @@ def windowed(model: Model, criterion: Criterion = classification, inputs: str = 
 
             carry = jax.tree.map(kept, carry)
         outputs, after = model.apply(params, *entries(batch, inputs), state=jax.lax.stop_gradient(carry), key=key)
-        means = {name: mean_of(value) for name, value in judged(criterion, outputs, batch).items()}
+        value, metrics = means_of(judged(criterion, outputs, batch))
         after = jax.tree.map(lambda new, old: new.astype(old.dtype), after, carry)
-        metrics = {name: mean for name, mean in means.items() if name != "loss"}
-        return means["loss"], (metrics, {**extra, "carry": jax.lax.stop_gradient(after)})
+        return value, (metrics, {**extra, "carry": jax.lax.stop_gradient(after)})
 
     return loss

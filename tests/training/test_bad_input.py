@@ -59,12 +59,33 @@ def nans():
 # inputs and options
 
 
-def test_a_loss_in_place_of_a_step_is_told():
-    message = r"loss takes \(params, batch, key.*a step \(train_state, batch\): of a loss, jann.make_step\(loss, opt"
-    with pytest.raises(TypeError, match=message):
-        jann.train(LOSS, batches, start(), 3)
-    with pytest.raises(TypeError, match=message):
-        fit(step=LOSS)
+def test_what_is_no_loss_step_state_or_optimiser_is_told():
+    step = r"a step takes \(train_state, batch\), and objective.*loss takes \(params.*: of a loss, jann.make_step\(l"
+    state = r"a train state is wanted, got dict: jann.start\(model, optimizer, key\) makes one"
+    for call, message in (
+        (lambda: jann.train(LOSS, batches, start(), 3), step),
+        (lambda: fit(step=LOSS), step),
+        (lambda: jann.train(STEP, batches, start().params, 3), state),
+        (lambda: fit(train_state=start().params), state),
+        (lambda: jann.make_step(MODEL, OPTIMIZER), r"MLP is a model: jann.objective\(model\) makes a loss of it"),
+        (lambda: jann.make_step(LOSS, 1e-3), r"0.001 is no optimiser: give one of Optax"),
+        (lambda: jann.make_step(lambda params, batch: 0.0, OPTIMIZER), r"a loss takes \(params, batch, key, extra"),
+        (lambda: jann.make_step(3, OPTIMIZER), r"a loss is a function \(params, batch, key, extra=None\), got int"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+def test_what_losses_and_criteria_return_is_told():
+    def alone(params, batch, key, extra=None):
+        return MODEL(params, batch["x"]).mean()
+
+    with pytest.raises(TypeError, match=r"a loss returns \(scalar, \(dict of metrics, extra\)\), got arrays of shap"):
+        jann.make_step(alone, OPTIMIZER)(start(), batches(0))
+    for criterion, got in ((lambda y, b: {"cost": y.mean(-1)}, "'cost'"), (lambda y, b: y.mean(), ".*Tracer")):
+        step = jann.make_step(jann.objective(MODEL, criterion, "x"), OPTIMIZER)
+        with pytest.raises(ValueError, match=f'a criterion returns {{"loss": of each example, ...}}, got {got}'):
+            step(start(), batches(0))
 
 
 def test_a_wrong_input_size_is_an_error_before_anything_is_trained(tmp_path):

@@ -216,3 +216,30 @@ def test_labels_that_do_not_fit_the_logits_are_named(criterion):
         criterion(jnp.zeros((4, 5, 3)), {"label": jnp.zeros((4, 5, 1), int)})
     with pytest.raises(TypeError, match="label is float32: it counts classes from 0, so give integers"):
         criterion(jnp.zeros((4, 5, 3)), {"label": jnp.zeros((4, 5))})
+
+
+def test_values_that_are_not_of_each_example_are_refused(key):
+    arrays = {"y": np.arange(750, dtype=np.float32)}
+    for value, shape in ((lambda p, b: b["y"][:, None], r"\[500, 1\]"), (lambda p, b: b["y"].mean(), r"\[\]")):
+        with pytest.raises(ValueError, match=f"measure gives 'v' as {shape} of 500 examples: one value of each"):
+            jann.evaluate(lambda p, b, value=value: {"v": value(p, b)}, {}, arrays)
+    with pytest.raises(ValueError, match="y has 700 examples and x has 750"):
+        jann.evaluate(lambda p, b: {"v": b["y"]}, {}, {"x": arrays["y"], "y": arrays["y"][:700]})
+
+
+def test_measuring_with_a_batchs_own_statistics_is_refused(key):
+    model = jann.models.BatchNorm(3)
+    params, _ = jann.split(model, model.init(key))
+    batch = {"x": jnp.ones((4, 3)), "label": jnp.zeros(4, int)}
+    with pytest.raises(ValueError, match=r"running statistics are missing: mean, variance\. Of a train state evaluate"):
+        jann.measure(model, inputs="x")(params, batch)
+    jann.measure(model, inputs="x")(model.init(key), batch)
+
+
+def test_numbers_that_are_traced_and_lists_may_be_options(key):
+    def loss(momentum):
+        return jann.objective(MODEL, inputs=["x"], momentum=momentum)(MODEL.init(key), batch, key)[0]
+
+    batch = jax.tree.map(jnp.asarray, examples(4))
+    assert jax.jit(loss)(0.5) == loss(0.9)
+    assert jann.objective(MODEL, inputs="x") is jann.objective(MODEL, inputs="x")

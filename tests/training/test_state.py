@@ -294,8 +294,85 @@ def test_statistics_that_do_not_fit_the_spec_are_named(key):
 
     optimizer = optax.sgd(0.1)
     step = jann.make_step(jann.objective(Forgetful(), inputs="x"), optimizer)
-    with pytest.raises(ValueError, match="running statistics norm/mean, norm/variance; .* the model returned none"):
+    with pytest.raises(ValueError, match="of what the model returned as its state, nothing, norm/mean, norm/var"):
         step(jann.start(Forgetful(), optimizer, key), batches(0))
+
+
+def test_running_statistics_are_trained_by_no_gradient(key):
+    optimizer = optax.sgd(0.1)
+    step = jann.make_step(jann.objective(Normed(), inputs="x"), optimizer)
+    whole = Normed().init(key)
+    with pytest.raises(ValueError, match=r"norm/mean is a running statistic, which no gradient trains: jann.start\("):
+        step(jann.TrainState.start(key, whole, optimizer), batches(0))
+    train, rest = jann.split(Normed(), whole)  # frozen, they are used, as where a trained network is adapted
+    frozen = jann.make_step(jann.adapt.frozen(jann.objective(Normed(), inputs="x"), rest), optimizer)
+    after, _ = jax.jit(frozen)(jann.TrainState.start(key, train, optimizer), batches(0))
+
+    def by_hand(train):
+        return jann.classification(Normed()(jann.combine(train, rest), batches(0)["x"]), batches(0))["loss"].mean()
+
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, train, jax.grad(by_hand)(train))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), after.params, expected)
+
+
+def test_statistics_among_other_state_are_found(key):
+    class Carrying(Normed):
+        def apply(self, params, x, state=None, key=None):
+            logits, statistics = super().apply(params, x)
+            return logits, {**statistics, "carry": jnp.ones(3)}
+
+    optimizer = optax.sgd(0.1)
+    ends = []
+    for model in (Normed(), Carrying()):
+        step = jann.make_step(jann.objective(model, inputs="x"), optimizer)
+        ends.append(step(jann.start(model, optimizer, key), batches(0))[0].extra)
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def test_a_loss_of_ones_own_may_update_the_statistics_and_is_warned_of_if_not(key):
+    def loss(params, batch, key, extra, update=True):
+        logits, statistics = Normed().apply(params, batch["x"])
+        extra = jann.training.update_statistics(extra, statistics) if update else extra
+        return jann.classification(logits, batch)["loss"].mean(), ({}, extra)
+
+    optimizer = optax.sgd(0.1)
+    begin = jann.start(Normed(), optimizer, key)
+    ours, _ = jann.make_step(loss, optimizer)(begin, batches(0))
+    theirs, _ = jann.make_step(jann.objective(Normed(), inputs="x"), optimizer)(begin, batches(0))
+    jax.tree.map(np.testing.assert_array_equal, jann.eval_params(ours), jann.eval_params(theirs))
+    jann.eval_params(begin)
+    forgetful, _ = jann.make_step(partial(loss, update=False), optimizer)(begin, batches(0))
+    with pytest.warns(UserWarning, match="statistics of this train state never changed since the start: its loss"):
+        jann.eval_params(forgetful)
+
+
+def test_an_average_that_nobody_keeps_is_refused(key):
+    optimizer = optax.sgd(0.1)
+    begin = jann.start(Normed(), optimizer, key, average_weights=True)
+    with pytest.raises(ValueError, match=r"keeps an average of the weights.* give make_step\(average=0.999\)"):
+        jann.make_step(jann.objective(Normed(), inputs="x"), optimizer)(begin, batches(0))
+
+
+def test_accumulated_weighted_losses_equal_those_of_the_whole_batch(key):
+    class Words(jann.Model):
+        def spec(self):
+            return {"table": jann.Param({"tokens": 5, "vocab": 5}, jax.nn.initializers.normal(1.0))}
+
+        def apply(self, params, tokens, state=None, key=None):
+            return params["table"][tokens], state
+
+    tokens = jax.random.randint(key, (6, 4), 0, 5)
+    weight = jnp.array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0], [0.5, 0, 0, 0]])
+    batch = {"token": tokens, "label": (tokens + 1) % 5, "weight": weight}
+    optimizer = optax.sgd(1.0)
+    begin = jann.start(Words(), optimizer, key)
+    loss = jann.objective(Words(), jann.language, "token")
+    whole, metrics = jann.make_step(loss, optimizer)(begin, batch)
+    for parts in (2, 3, 6):
+        end, accumulated = jann.make_step(loss, optimizer, accumulate=parts)(begin, batch)
+        np.testing.assert_allclose(end.params["table"], whole.params["table"], rtol=1e-5, atol=1e-7)
+        assert accumulated.keys() == metrics.keys() == {"loss", "accuracy"}
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), accumulated, metrics)
 
 
 # train and chunks
