@@ -159,6 +159,8 @@ def _checking_fields(construct: Callable) -> Callable:
                 hash(value)
             except TypeError:
                 mend = f"write the tuple {tuple(value)!r}" if isinstance(value, list) else "arrays belong in params"
+                if isinstance(value, jax.core.Tracer):
+                    mend = f"it is traced, like a sweep's floats: jann.sweep(static=({field.name!r},)) makes it constant"
                 raise TypeError(
                     f"{where} must be hashable, got {type(value).__name__} {_short(value)}: {mend}"
                 ) from None

@@ -68,6 +68,8 @@ def fit(
     ValueError for n < 1 or patience < 1.
     """
     refuse_no_state(train_state)
+    if isinstance(train_state.step, jax.core.Tracer):
+        raise TypeError("fit is a loop in Python: inside jit, vmap or the experiment of a sweep use jann.train")
     if n < 1:
         raise ValueError(f"n={n}: fit takes at least one step")
     if patience is not None and best is None:

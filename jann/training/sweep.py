@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import itertools
 import json
 import math
 import os
+import re
 import time
+import types
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +27,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jann.analysis import interval
-from jann.core import function_name
+from jann.core import Model, function_name
 from jann.drawing import checked_key
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
-from jann.trees import Tree, flatten, unflatten
+from jann.trees import Tree, flatten
 
 FORMS = ("map", "vmap")
+FIXED = (bool, int, float, str, tuple, types.FunctionType, partial, Model)  # what a function may be told apart by
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
 
 
@@ -39,14 +46,15 @@ def sweep(
     folder: str | Path | None = None,
     chunk: int | None = None,
     form: str = "auto",
+    static: tuple[str, ...] = (),
     progress: bool = True,
     **grid: Any,
 ) -> Sweep:
     """Runs `experiment(key, **hyperparameters) -> {name: array}` for every seed and every point of the grid.
 
     A list (or a one-dimensional array) is an axis of the grid, anything else one value for all. Floats are traced, so
-    all of them share one compilation; everything else (ints, tuples, names, functions, models) may change shapes and
-    is compiled once a value. Seed i has the same key at every point.
+    all of them share one compilation; everything else (ints, tuples, names, functions, models), and what `static`
+    names, may change shapes and is compiled once a value. Seed i has the same key at every point.
 
     Runs go `chunk` at a time over all devices. On several CPU cores call `jann.cpu_devices()` before JAX is first used.
 
@@ -54,6 +62,7 @@ def sweep(
     chunk:   runs in one compiled call: by default an eighth of the runs, less where memory asks for it
     form:    "vmap" trains a device's runs side by side, "map" one after another. "auto" is vmap on accelerators; on CPU
              map, or with 64 runs and more whichever was faster in the first chunks
+    static:  names of floats that are constants of the program, such as a model's field: `static=("dropout",)`
 
     Ctrl-C stops after the present chunk and returns what is finished. Raises ValueError for a grid without values or an
     experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep.
@@ -64,27 +73,29 @@ def sweep(
         raise ValueError(f"form={form!r}: choose 'auto', 'map' or 'vmap'")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}: at least one run goes at a time")
+    if unknown := set((static,) if isinstance(static, str) else static) - grid.keys():
+        raise ValueError(f"static={static!r}: the grid has no {', '.join(sorted(unknown))}, it has {', '.join(grid)}")
     axes = {name: _axis(name, values) for name, values in grid.items()}
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     key = jax.random.key(0) if key is None else checked_key(key)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
     if folder is not None:
-        shown = {name: [_shown(value) for value in values] for name, values in axes.items()}
-        config = {"experiment": _experiment_name(experiment), "seeds": seeds, "grid": shown,
+        shown = {name: [_identified(value) for value in values] for name, values in axes.items()}
+        config = {"experiment": _identified(experiment), "seeds": seeds, "grid": shown,
                   "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
         folder = open_run(folder, config, "sweep.json") / "chunks"
         folder.mkdir(exist_ok=True)
     result = Sweep(points, seeds, {})
     with Interrupt() as interrupt, Progress("sweep", len(points) * seeds, progress) as bar:
-        for number, (static, members) in enumerate(_groups(points)):
+        for number, (constants, members) in enumerate(_groups(points, static)):
             store = None if folder is None else _Store(folder, number)
             runs = [(point, seed) for point in members for seed in range(seeds)]
             inputs = (
                 keys[np.array([seed for _, seed in runs])],
                 {name: np.array([points[point][name] for point, _ in runs], np.float32)
-                 for name in points[members[0]] if name not in static},
+                 for name in points[members[0]] if name not in constants},
             )  # fmt: skip
-            group = _Group(partial(experiment, **static), inputs, len(runs), chunk, form, store)
+            group = _Group(partial(experiment, **constants), inputs, len(runs), chunk, form, store)
             for start, values in group.finished():
                 for i, run in enumerate(runs[start : start + len(values)]):
                     result.runs[run] = values[i]
@@ -118,22 +129,25 @@ class Sweep:
             raise ValueError(f"no run of point {point} ({self.points[point]}) is finished")
         return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
-    def __getitem__(self, name: str) -> Tree:
-        """Result `name` of every run, [points, seeds, ...].
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Result `name` of every run, [points, seeds, ...]; one in another by its path, "test/accuracy".
 
         Raises KeyError that says what there is, ValueError where runs are missing or shapes differ between points.
         """
         missing = len(self.points) * self.seeds - len(self.runs)
         if missing:
             raise ValueError(f"{missing} runs are not finished: results(point) gives those of a point that are")
-        results = [self.results(point) for point in range(len(self.points))]
-        if any(name not in found for found in results):
-            raise KeyError(f"no result {name!r} at every point; the first has {', '.join(map(repr, results[0]))}")
-        shapes = {str(jax.tree.map(lambda leaf: leaf.shape[1:], found[name])) for found in results}
-        if len(shapes) > 1:
-            differ = " or ".join(sorted(shapes))
+        values = [self._result(name, point) for point in range(len(self.points))]
+        if len(shapes := {leaf.shape[1:] for leaf in values}) > 1:
+            differ = " or ".join(map(str, sorted(shapes)))
             raise ValueError(f"{name!r} is not of one shape at every point, {differ}: take results(point)[{name!r}]")
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *(found[name] for found in results))
+        return np.stack(values)
+
+    def _result(self, name: str, point: int) -> np.ndarray:
+        found = flatten(self.results(point))
+        if name not in found:
+            raise KeyError(f"no result {name!r} at point {point}, which has {', '.join(map(repr, found))}")
+        return found[name]
 
     def best(self, name: str, mode: str = "max") -> int:
         """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
@@ -141,7 +155,7 @@ class Sweep:
             raise ValueError(f"mode={mode!r}: choose 'max' or 'min'")
         sign = 1 if mode == "max" else -1
         finished = {point for point, _ in self.runs}
-        means = {point: sign * float(np.mean(self.results(point)[name])) for point in finished}
+        means = {point: sign * float(np.mean(self._result(name, point))) for point in finished}
         return max(sorted(means), key=lambda point: means[point] if math.isfinite(means[point]) else -math.inf)
 
     def rows(self) -> list[dict]:
@@ -151,7 +165,7 @@ class Sweep:
             if not any((i, seed) in self.runs for seed in range(self.seeds)):
                 continue
             row = {name: _shown(value) for name, value in point.items()}
-            for name, values in self.results(i).items():
+            for name, values in flatten(self.results(i)).items():
                 if isinstance(values, np.ndarray) and values.ndim == 1:
                     mean, low, high = map(float, interval(values))
                     row[name] = {"mean": mean, "low": low, "high": high, "seeds": values.tolist()}
@@ -177,17 +191,21 @@ class Sweep:
 
 
 class _Store:
-    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`."""
+    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`, leaves by number in the order of the tree."""
 
     def __init__(self, folder: Path, number: int):
         self.folder, self.number = folder, number
 
-    def load(self, start: int) -> list[Tree] | None:
+    def load(self, start: int, like: Callable[[], Tree]) -> list[Tree] | None:
+        """The runs from `start` on, if they are there; `like()` has their tree and dtypes."""
         for file in self.folder.glob(f"{self.number:03d}-{start:06d}-*.npz"):
+            leaves, structure = jax.tree.flatten(like())
             try:
                 with np.load(file) as arrays:
-                    tree = unflatten({name: arrays[name] for name in arrays.files})
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                    # NumPy forgets the names of dtypes that are not its own, such as bfloat16
+                    stored = [arrays[str(i)].view(leaf.dtype) for i, leaf in enumerate(leaves)]
+                tree = structure.unflatten(stored)
+            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
                 warnings.warn(f"{file} is damaged ({error}): its runs are done again", stacklevel=2)
                 file.unlink()
                 return None
@@ -196,7 +214,7 @@ class _Store:
 
     def save(self, start: int, tree: Tree, n: int) -> None:
         partial = self.folder / f".{os.getpid()}.partial.npz"
-        np.savez(partial, **flatten(tree))
+        np.savez(partial, **{str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree))})
         partial.replace(self.folder / f"{self.number:03d}-{start:06d}-{start + n:06d}.npz")
 
 
@@ -223,11 +241,16 @@ class _Group:
         """(start, results of the runs from there on), chunk by chunk: from disk where they are, else computed."""
         start = 0
         while start < self.runs:
-            values = self.store.load(start) if self.store else None
+            values = self.store.load(start, lambda: self.returned) if self.store else None
             if values is None:
                 values = self._run(start)
             yield start, values
             start += len(values)
+
+    @functools.cached_property
+    def returned(self) -> Tree:
+        """What one run returns, as shapes and dtypes."""
+        return jax.eval_shape(partial(_one, self.experiment), jax.tree.map(itemgetter(0), self.inputs))
 
     def _run(self, start: int) -> list[Tree]:
         form = self.measuring.pop(0) if self.measuring else self.form
@@ -263,13 +286,7 @@ class _Group:
 
 
 def _compile(experiment: Callable, form: str, devices: list, inputs: Any) -> Callable:
-    def one(key_and_hyper):
-        key, hyper = key_and_hyper
-        results = experiment(key, **hyper)
-        arrays = isinstance(results, dict) and all(hasattr(leaf, "dtype") for leaf in flatten(results).values())
-        if not arrays or not results:
-            raise ValueError(f"an experiment returns a dict of arrays, got {type(results).__name__}: {results!r:.200}")
-        return results
+    one = partial(_one, experiment)
 
     def many(*inputs):
         return jax.vmap(one)(inputs) if form == "vmap" else jax.lax.map(one, inputs)
@@ -278,6 +295,17 @@ def _compile(experiment: Callable, form: str, devices: list, inputs: Any) -> Cal
     mesh = inputs[0].sharding.mesh
     sharded = jax.shard_map(many, mesh=mesh, in_specs=runs, out_specs=runs, check_vma=False)
     return jax.jit(sharded if len(devices) > 1 else many).lower(*inputs).compile()
+
+
+def _one(experiment: Callable, key_and_hyper: tuple) -> dict:
+    key, hyper = key_and_hyper
+    results = experiment(key, **hyper)
+    arrays = isinstance(results, dict) and all(hasattr(leaf, "dtype") for leaf in flatten(results).values())
+    if not arrays or not results:
+        raise ValueError(f"an experiment returns a dict of arrays, got {type(results).__name__}: {results!r:.200}")
+    if both := results.keys() & {**hyper, **experiment.keywords}.keys():
+        raise ValueError(f"{', '.join(sorted(both))}: a result needs a name that no hyper-parameter has")
+    return results
 
 
 def _memory(compiled: Any, devices: list) -> tuple[int, float]:
@@ -292,11 +320,11 @@ def _memory(compiled: Any, devices: list) -> tuple[int, float]:
     return needed, 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(devices)
 
 
-def _groups(points: list[dict]) -> Iterator[tuple[dict, list[int]]]:
-    """(static hyper-parameters, indices of the points that share them)"""
+def _groups(points: list[dict], constant: tuple[str, ...]) -> Iterator[tuple[dict, list[int]]]:
+    """(static hyper-parameters, which all are but floats, indices of the points that share them)"""
     groups: dict[tuple, tuple[dict, list[int]]] = {}
     for i, point in enumerate(points):
-        static = {name: value for name, value in point.items() if not isinstance(value, float)}
+        static = {name: value for name, value in point.items() if name in constant or not isinstance(value, float)}
         same = tuple((name, type(value), _identity(value)) for name, value in static.items())
         groups.setdefault(same, (static, []))[1].append(i)
     yield from groups.values()
@@ -311,13 +339,6 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _experiment_name(experiment: Callable) -> str:
-    """"module:name", also of a partial, whose own text holds addresses that change from process to process."""
-    while isinstance(experiment, partial):
-        experiment = experiment.func
-    return ":".join(function_name(experiment))
-
-
 def _axis(name: str, values: Any) -> list:
     if hasattr(values, "ndim"):
         if values.ndim > 1:
@@ -329,12 +350,38 @@ def _axis(name: str, values: Any) -> list:
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
+def _identified(value: Any, depth: int = 8) -> Any:
+    """What tells a value from others, as JSON and alike in every process: a function is its name and what it holds."""
+    if depth == 0:
+        return "..."
+    inner = partial(_identified, depth=depth - 1)
+    if isinstance(value, partial):
+        given = {**dict(enumerate(value.args)), **value.keywords}
+        return {"function": inner(value.func), "given": inner(given)} if given else inner(value.func)
+    value = inspect.unwrap(value) if callable(value) else value
+    if isinstance(value, types.FunctionType):
+        name, cells = ":".join(function_name(value)), inspect.getclosurevars(value).nonlocals
+        # Lists, dicts and the like may change while it runs: counters, records.
+        holds = {name: inner(held) for name, held in cells.items() if isinstance(held, FIXED) and held is not value}
+        return {"function": name, "holds": holds} if holds else name
+    if isinstance(value, (list, tuple)):
+        return [inner(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): inner(part) for name, part in value.items()}
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        array = np.asarray(value)
+        return f"{array.dtype}{list(array.shape)} {zlib.crc32(array.tobytes()):08x}"
+    return _shown(value)
+
+
 def _shown(value: Any) -> Any:
-    """A hyper-parameter as JSON shows it."""
+    """A hyper-parameter as JSON shows it, without addresses, which change from process to process."""
     try:
         return json.loads(json.dumps(value))
     except TypeError:
-        return ":".join(function_name(value)) if callable(value) and hasattr(value, "__module__") else repr(value)
+        if callable(value) and hasattr(value, "__module__") and not isinstance(value, Model):
+            return ":".join(function_name(value))
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _rows(tree: Tree) -> list[Tree]:
@@ -343,7 +390,7 @@ def _rows(tree: Tree) -> list[Tree]:
 
 
 def _cell(value: Any) -> str:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or "high" not in value:
         return f"{value:g}" if isinstance(value, float) else str(value)
     half = (value["high"] - value["low"]) / 2
     return f"{value['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")

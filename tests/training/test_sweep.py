@@ -173,11 +173,11 @@ def test_finished_chunks_are_not_done_again_and_a_damaged_one_is(tmp_path):
     options = {"seeds": 4, "learning_rate": RATES, "chunk": 4, "folder": tmp_path}
     whole = sweep(**options)
     before = modified(tmp_path)
-    TRACES.clear()
-    again = sweep(**options)
-    assert not TRACES and modified(tmp_path) == before
-    for damaged in (0, 100, 590):
-        file = tmp_path / "chunks" / "000-000004-000008.npz"
+    with Compilations() as compilations:
+        again = sweep(**options)
+    assert not any("many" in name for name in compilations.names) and modified(tmp_path) == before
+    file = tmp_path / "chunks" / "000-000004-000008.npz"
+    for damaged in (0, 100, file.stat().st_size - 20):
         file.write_bytes(file.read_bytes()[:damaged])
         with pytest.warns(UserWarning, match=r"000-000004-000008.npz is damaged \(.*\): its runs are done again"):
             again = sweep(**options)
@@ -299,7 +299,7 @@ def test_rows_give_means_and_intervals_and_are_json():
     rows = json.loads(json.dumps(result.rows()))
     values = np.array([1.0 + 0.1 * float(jax.random.uniform(key_of(seed))) for seed in range(4)])
     half = 3.182446 * values.std(ddof=1) / 2  # Student's t, 3 degrees of freedom
-    assert rows[0]["quality"] == 1.0 and set(rows[0]) == {"quality", "score"}
+    assert rows[0]["quality"] == 1.0 and set(rows[0]) == {"quality", "score", "more/x"}
     np.testing.assert_allclose(rows[0]["score"]["seeds"], values, rtol=1e-6)
     np.testing.assert_allclose(rows[0]["score"]["mean"], values.mean(), rtol=1e-6)
     np.testing.assert_allclose(rows[0]["score"]["high"] - values.mean(), half, rtol=1e-4)
@@ -314,8 +314,8 @@ def test_a_result_by_name_is_that_of_every_point_and_seed():
     expected = [[q + 0.1 * float(jax.random.uniform(key_of(seed))) for seed in range(3)] for q in (1.0, 2.0)]
     np.testing.assert_allclose(result["score"], expected, rtol=1e-6)
     assert result["curve"].shape == (2, 3, 3)
-    assert jax.tree.map(jnp.shape, result["more"]) == {"x": (2, 3)}
-    with pytest.raises(KeyError, match="no result 'scores' at every point; the first has 'curve', 'more', 'score'"):
+    np.testing.assert_array_equal(result["more/x"][1], result.results(1)["more"]["x"])
+    with pytest.raises(KeyError, match="no result 'scores' at point 0, which has 'curve', 'more/x', 'score'"):
         result["scores"]
     with pytest.raises(ValueError, match="1 runs are not finished"):
         dataclasses.replace(result, runs=dict(list(result.runs.items())[:-1]))["score"]
@@ -332,6 +332,81 @@ def test_diverged_points_never_win():
     with pytest.raises(ValueError, match="mode='largest': choose 'max' or 'min'"):
         result.best("score", "largest")
     assert np.isnan(result.rows()[0]["score"]["mean"])
+
+
+def test_results_come_back_from_a_folder_as_they_were(tmp_path):
+    def nested(key):
+        one = jnp.ones((), jnp.bfloat16)
+        return {"test/loss": one, "test": {"loss": 2 * one, "0": (one, [one])}, "file": one, "none": None, "empty": {}}
+
+    options = {"experiment": nested, "seeds": 3, "folder": tmp_path, "chunk": 2}
+    first, second = sweep(**options), sweep(**options)
+    (tmp_path / "chunks" / "000-000002-000003.npz").unlink()
+    for found in (second, sweep(**options)):
+        assert jax.tree.structure(found.results(0)) == jax.tree.structure(first.results(0))
+        jax.tree.map(np.testing.assert_array_equal, found.results(0), first.results(0))
+        assert repr(found) == repr(first)
+
+
+def test_what_an_experiment_holds_tells_sweeps_apart(tmp_path):
+    def made(steps):
+        counted = []
+
+        def closing(key, scale, decay=1.0):
+            counted.append(steps)
+            return {"value": scale * steps * decay}
+
+        return closing
+
+    other = partial(made(5), decay=2.0)
+    assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5
+    assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5  # though it has counted
+    for different in (made(50), other):
+        with pytest.raises(jann.RunFolderError, match="experiment was"):
+            sweep(experiment=different, seeds=1, scale=[1.0], folder=tmp_path)
+    assert sweep(experiment=other, seeds=1, scale=[1.0], folder=tmp_path / "other")["value"] == 10
+
+
+def test_functions_are_identified_alike_in_every_process():
+    identified = sweep_module._identified
+    for value in (optax.adam(1e-3), partial(jax.nn.leaky_relu, negative_slope=0.1), jax.jit(double), lambda x: x, MLP):
+        assert "0x" not in json.dumps(identified(value))
+    assert identified(optax.adam(1e-3)) == identified(optax.adam(1e-3)) != identified(optax.adam(1e-2))
+    assert identified(np.arange(3)) != identified(np.arange(1, 4))
+
+
+def test_floats_may_be_constants():
+    def noisy(key, dropout, rate):
+        model = MLP(2, (3,), 1, dropout=dropout)
+        return {"value": model.dropout * rate}
+
+    result = sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], rate=[1.0, 2.0], static=("dropout",))
+    np.testing.assert_allclose(result["value"][:, 0], [0.1, 0.2, 0.5, 1.0])
+    with pytest.raises(TypeError, match=r"MLP.dropout must be hashable.*jann.sweep\(static=\('dropout',\)\)"):
+        sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], rate=1.0)
+    with pytest.raises(ValueError, match="static=.*: the grid has no rates, it has dropout"):
+        sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], static=("rates",))
+
+
+def test_fit_inside_an_experiment_names_train():
+    def fitted(key):
+        optimizer = optax.sgd(0.1)
+        model = MLP(2, (3,), 1)
+        step = jann.make_step(jann.objective(model, jann.regression, "x"), optimizer)
+        state, _ = jann.fit(step, lambda i: {}, jann.start(model, optimizer, key), 3)
+        return state.params
+
+    with pytest.raises(TypeError, match="inside jit, vmap or the experiment of a sweep use jann.train"):
+        sweep(experiment=fitted, seeds=1)
+
+
+def test_dicts_may_be_values_and_names_must_differ():
+    result = sweep(experiment=lambda key, c: {"value": jnp.float32(c["a"])}, seeds=2, c=[{"a": 1.0}, {"a": 2.0}])
+    assert "{'a': 2.0}" in repr(result)
+    with pytest.raises(KeyError, match="no result 'values' at point 0, which has 'value'"):
+        result.best("values")
+    with pytest.raises(ValueError, match="a: a result needs a name that no hyper-parameter has"):
+        sweep(experiment=lambda key, a: {"a": a}, seeds=1, a=[1.0])
 
 
 def test_functions_models_and_names_are_values_of_the_grid():
