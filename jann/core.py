@@ -160,7 +160,7 @@ def _checking_fields(construct: Callable) -> Callable:
             except TypeError:
                 mend = f"write the tuple {tuple(value)!r}" if isinstance(value, list) else "arrays belong in params"
                 if isinstance(value, jax.core.Tracer):
-                    mend = f"it is traced, like a sweep's floats: jann.sweep(static=({field.name!r},)) makes it constant"
+                    mend = f"it is traced, as in a sweep: jann.sweep(static=({field.name!r},)) makes it constant"
                 raise TypeError(
                     f"{where} must be hashable, got {type(value).__name__} {_short(value)}: {mend}"
                 ) from None

@@ -30,7 +30,9 @@ def shardings(
 ) -> Tree:
     """A NamedSharding for each parameter: `rules` maps logical axes to mesh axes, `{"embed": "data"}`.
 
-    An axis that its mesh axes do not divide is replicated, with a warning that names it.
+    An axis that its mesh axes do not divide is replicated, with a warning that names it. The mesh's axes are taken as
+    automatic: XLA decides how what is computed is split. `jax.sharding.Mesh` makes such axes; those of `jax.make_mesh`
+    are explicit unless it is told, and a batch may not be split along them.
 
     params:  answer in their form: equal blocks stacked or listed, running statistics present or not, and low-rank
              kernels, whose factors are split along the axes that they share with the kernel
@@ -41,6 +43,7 @@ def shardings(
         if unknown := set((wanted,) if isinstance(wanted, str) else wanted) - set(mesh.shape):
             there = ", ".join(mesh.shape)
             raise ValueError(f"rule {name!r}: the mesh has no axis {', '.join(unknown)}; it has {there}")
+    mesh = Mesh(mesh.devices, mesh.axis_names) if isinstance(mesh, Mesh) else mesh
     spec = as_spec(model_or_spec) if params is None else _of_each_array(model_or_spec, params)
 
     def leaf(path, param):

@@ -38,10 +38,13 @@ def save(folder: str | Path, model: Model, params: Tree) -> None:
         partial.replace(folder / name)
 
 
-def load(folder: str | Path) -> tuple[Model, Tree]:
+def load(folder: str | Path, best: tuple[str, str] | None = None) -> tuple[Model, Tree]:
     """A folder written by `save`, or a run folder of `fit` -> (model, params).
 
-    A run folder without `model.safetensors` (an unfinished run) gives the parameters of its last checkpoint.
+    A run folder without `model.safetensors` (an unfinished run) gives those of its last checkpoint. What a run gives is
+    what is evaluated: the average of the weights, where it keeps one.
+
+    best:  as it was given to `fit`, ("accuracy", "max"): those of the best checkpoint, not of the run's end
 
     Raises FileNotFoundError if there is no model, ValueError naming a truncated file, ShapeError if the parameters do
     not fit the described model.
@@ -54,7 +57,7 @@ def load(folder: str | Path) -> tuple[Model, Tree]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{folder / MODEL} is not whole JSON ({error}): restore it or save the model again") from None
     model = from_json(description)
-    if (folder / WEIGHTS).exists():
+    if best is None and (folder / WEIGHTS).exists():
         try:
             with TensorFile(folder / WEIGHTS) as file:
                 arrays = {name: jax.device_put(file.read(name)) for name in file.keys()}
@@ -64,7 +67,7 @@ def load(folder: str | Path) -> tuple[Model, Tree]:
             ) from None
         params = unflatten({**_empty_containers(model), **arrays})
     else:
-        params = _from_checkpoint(folder, model)
+        params = _from_checkpoint(folder, model, best)
     check(model, params)
     return model, params
 
@@ -75,14 +78,18 @@ def _empty_containers(model: Model) -> dict[str, Tree]:
     return {path_name(path): node for path, node in nodes if not is_param(node)}
 
 
-def _from_checkpoint(folder: Path, model: Model) -> Tree:
+def _from_checkpoint(folder: Path, model: Model, best: tuple[str, str] | None) -> Tree:
     from jann.training.checkpoint import Checkpoints
 
     trained, statistics = split(model, jax.eval_shape(model.init, jax.random.key(0)))
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        params = checkpoints.restore_part("params", trained)
+    with Checkpoints(folder, best=best, read_only=True) as checkpoints:
+        step = None
+        if best is not None and (step := checkpoints.best_step()) is None:
+            raise ValueError(f"no checkpoint of {folder} has {best[0]!r}: give fit the same best=..., or load without")
+        average = "extra/average/value"
+        params = checkpoints.restore_part(average if checkpoints.holds(average, step) else "params", trained, step)
         if flatten(statistics):
-            params = combine(params, checkpoints.restore_part("extra/statistics/value", statistics))
+            params = combine(params, checkpoints.restore_part("extra/statistics/value", statistics, step))
     return params
 
 

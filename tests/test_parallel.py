@@ -130,3 +130,28 @@ def test_a_linear_layer_keeps_batch_and_time_split():
         print(jax.jit(linear)(p, x).sharding.spec == P("data", "model"))
     """)
     assert said == ["True"]
+
+
+def test_a_run_with_split_parameters_goes_on_and_the_mesh_may_be_as_jax_makes_it(tmp_path):
+    split, differs, resumed = printed(f"""
+        import optax
+        model, optimizer = jann.models.MLP(6, (8,), 4), optax.adam(1e-2)
+        params = model.init(jax.random.key(0))
+        on_two = jann.shardings(model, jax.make_mesh((4, 2), ("data", "model")), {{"outputs": "model"}})
+        step = jann.make_step(jann.objective(model, inputs="x"), optimizer)
+        batches = lambda i: {{"x": jax.random.normal(jax.random.key(i), (8, 6)), "label": jax.numpy.arange(8) % 4}}
+
+        def run(params, n, folder=None):
+            state = jann.TrainState.start(jax.random.key(1), params, optimizer)
+            return jann.fit(step, batches, state, n, every=4, folder=folder, progress=False)[0]
+
+        sharded = jax.device_put(params, on_two)
+        end = run(sharded, 8)
+        print(end.params["layers"][0]["weight"].sharding.spec == P(None, "model"))
+        whole = run(params, 8).params
+        print(max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), end.params, whole))) < 1e-5)
+        run(sharded, 4, "{tmp_path}")
+        again = run(sharded, 8, "{tmp_path}")
+        print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), end.params, again.params))))
+    """)
+    assert (split, differs, resumed) == ("True", "True", "True")

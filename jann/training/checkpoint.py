@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jann.parallel import together
 from jann.trees import Tree, path_name
 
 SECONDS = 30  # from one checkpoint to the next: much less, and small models write longer than they train
@@ -110,18 +111,23 @@ class Checkpoints:
         Raises CheckpointError if there is none, if it is damaged (with what to delete to go on from an earlier one), or
         if it belongs to another run (listing what differs).
         """
-        step = self._chosen(step)
+        step, template = self._chosen(step), together(template)
         want = _flat(jax.tree.map(_target, template))
         self._compare(step, want)
         return self._read(step, template, want)
 
     def restore_part(self, part: str, template: Tree, step: int | None = None) -> Tree:
         """Only the subtree at path `part` ("params") of a checkpoint, in the structure of `template`."""
-        step = self._chosen(step)
+        step, template = self._chosen(step), together(template)
         prefix = part.replace("/", ".")
         want = {f"{prefix}.{name}": target for name, target in _flat(jax.tree.map(_target, template)).items()}
         self._compare(step, want, part=f"{prefix}.")
         return self._read(step, template, want)
+
+    def holds(self, part: str, step: int | None = None) -> bool:
+        """Whether a checkpoint has a subtree at path `part` ("extra/average")."""
+        prefix = part.replace("/", ".") + "."
+        return any(name.startswith(prefix) for name in dict(self._manager.item_metadata(self._chosen(step))))
 
     def _chosen(self, step: int | None) -> int:
         steps = self.steps()
@@ -176,7 +182,7 @@ def _flat(tree: Tree) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _data(leaf: Any) -> Any:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model
+from jann.core import Model, ShapeError, check
 from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
@@ -51,10 +51,12 @@ def fit(
     step:        from `make_step`, or any function (train_state, batch) -> (train_state, metrics) with a "loss"
     batches:     from `jann.data`, or a traceable function of the step's number
     every:       steps between two log entries (means over those steps); by default n / 20
-    evaluate:    `evaluate(train_state) -> {name: number}`, logged with each entry
+    evaluate:    `evaluate(train_state) -> {name: number}`, logged with each entry; {"test": {...}} as "test/...". The
+                 train state gives its memory to the next chunk: keep copies of its arrays, not itself
     folder:      the run folder: `metrics.jsonl` and checkpoints go there, and a run that it already holds goes on from
                  its last checkpoint to the same end, bit for bit as if it had never stopped
-    model:       also writes the model, so that `jann.load(folder)` gives it back with its parameters
+    model:       also writes the model, so that `jann.load(folder)` gives it back with its parameters, and
+                 `jann.load(folder, best)` with the best; what is returned is always the end
     save_every:  steps between two checkpoints; by default one is written with the first entry, with the next after half
                  a minute without one, with an entry that is better than all before, and at the end. `keep` of them are
                  kept, and the best by `best=(metric, "max" or "min")`
@@ -65,7 +67,8 @@ def fit(
     train state, and `jann.diagnose` says which layer it came from. Of several members (a train state stacked along a
     leading axis) the others go on and a warning names those; what is best is then judged without them. Raises
     RunFolderError or CheckpointError for a folder that cannot be used, or that holds the run of another model;
-    ValueError for n < 1 or patience < 1.
+    ValueError for n < 1 or patience < 1, for a name that both step and `evaluate` report, and where the train state has
+    only a part of the `model` that is to be saved.
     """
     refuse_no_state(train_state)
     if isinstance(train_state.step, jax.core.Tracer):
@@ -78,6 +81,9 @@ def fit(
         raise ValueError(f"patience={patience}: it counts entries that are not better, at least one")
     if best is not None and best[1] not in ("max", "min"):
         raise ValueError(f"best={best}: the second part is 'max' or 'min'")
+    saved_as_model = folder is not None and model is not None and train_state.step.ndim == 0
+    if saved_as_model:
+        _refuse_a_part(model, eval_params(train_state))
     every, patience = every or -(-n // 20), np.inf if patience is None else patience
     end = _step(train_state) + n
     with contextlib.ExitStack() as closing:
@@ -121,7 +127,13 @@ def fit(
                     row["learning_rate"] = metrics["learning_rate"][-1]
                 row["steps_per_second"] = round(steps / took, 1)
                 if evaluate is not None:
-                    row.update(evaluate(train_state))
+                    found = _named(evaluate(train_state))
+                    if both := found.keys() & row.keys():
+                        raise ValueError(
+                            f"evaluate and the step both report {', '.join(sorted(both))}: nest what evaluate returns, "
+                            'such as {"test": {...}}'
+                        )
+                    row.update(found)
                     clock = time.perf_counter()
                 if best is not None and best[0] not in row:
                     raise ValueError(f"best={best}: there is no {best[0]!r} among {list(row)}")
@@ -139,7 +151,7 @@ def fit(
                         saved = done
                 if stop:
                     break
-    if folder is not None and model is not None and train_state.step.ndim == 0:
+    if saved_as_model:
         save(folder, model, eval_params(train_state))
     return train_state, log.history()
 
@@ -179,8 +191,26 @@ def _writable(folder: str | Path) -> Path:
     return folder
 
 
+def _refuse_a_part(model: Model, params: Tree) -> None:
+    try:
+        check(model, params)
+    except ShapeError as error:
+        raise ValueError(
+            f"what is trained is not the whole model, so that it could not be saved at the end: {error}\n"
+            "leave model out, and jann.save(folder, model, jann.combine(rest, state.params)) after the run"
+        ) from None
+
+
 def _step(train_state: TrainState) -> int:
     return int(np.ravel(train_state.step)[0])
+
+
+def _named(found: dict, above: str = "") -> dict:
+    """{"test": {"loss": 1.0}} -> {"test/loss": 1.0}"""
+    named = {}
+    for name, value in found.items():
+        named.update(_named(value, f"{above}{name}/") if isinstance(value, dict) else {f"{above}{name}": value})
+    return named
 
 
 def _first_not_finite(metrics: dict, train_state: TrainState) -> np.ndarray:

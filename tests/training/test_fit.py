@@ -14,6 +14,7 @@ import pytest
 
 import jann
 from jann.models import MLP
+from jann.trees import copied
 
 MODEL = MLP(inputs=4, hidden=(8,), outputs=3)
 OPTIMIZER = optax.adamw(1e-2)
@@ -250,3 +251,58 @@ def test_progress_is_a_line_now_and_then_in_a_log_file(capsys):
 
 def test_the_usual_number_of_entries_is_twenty():
     assert fit(45)[1]["step"].tolist() == list(range(3, 46, 3))
+
+
+def test_what_evaluate_returns_is_nested_or_has_names_of_its_own(tmp_path):
+    with pytest.raises(ValueError, match="evaluate and the step both report accuracy, loss: nest what"):
+        fit(20, every=10, evaluate=lambda s: {"loss": 1.0, "accuracy": 0.5})
+    _, history = fit(20, every=10, evaluate=lambda s: {"test": {"loss": jnp.float32(1.0)}}, folder=tmp_path)
+    np.testing.assert_array_equal(history["test/loss"], [1.0, 1.0])
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["test/loss"] for row in rows] == [1.0, 1.0] and all("loss" in row for row in rows)
+
+
+def test_a_part_of_a_model_that_could_not_be_saved_is_refused_before_the_first_step(tmp_path):
+    train, rest = jann.partition(MODEL.init(jax.random.key(0)), "layers/1")
+    step = jann.make_step(jann.adapt.frozen(jann.objective(MODEL, inputs="x"), rest), OPTIMIZER)
+    state = jann.TrainState.start(jax.random.key(0), train, OPTIMIZER)
+    with pytest.raises(ValueError, match=r"not the whole model(.|\n)*layers/0/weight: missing(.|\n)*combine"):
+        jann.fit(step, batches, state, 20, every=10, folder=tmp_path / "model", model=MODEL, progress=False)
+    end, _ = jann.fit(step, batches, state, 20, every=10, folder=tmp_path / "part", progress=False)
+    jann.save(tmp_path / "whole", MODEL, jann.combine(rest, end.params))
+    again = jann.load(tmp_path / "whole")[1]
+    jax.tree.map(np.testing.assert_array_equal, again["layers"][1], end.params["layers"][1])
+
+
+def test_the_best_of_a_run_is_loaded_by_its_metric(tmp_path):
+    seen = []
+
+    def evaluate(state):
+        seen.append(copied(state.params))
+        return {"score": [3.0, 9.0, 2.0, 1.0][len(seen) - 1]}
+
+    end, _ = fit(40, every=10, folder=tmp_path, model=MODEL, evaluate=evaluate, best=("score", "max"))
+    for best, expected in ((("score", "max"), seen[1]), (None, end.params)):
+        jax.tree.map(np.testing.assert_array_equal, jann.load(tmp_path, best)[1], expected)
+    with pytest.raises(ValueError, match="no checkpoint of .* has 'scores': give fit the same best"):
+        jann.load(tmp_path, ("scores", "max"))
+
+
+def test_an_unfinished_run_is_loaded_as_it_is_evaluated(tmp_path):
+    step = jann.make_step(jann.objective(MODEL, inputs="x"), OPTIMIZER, average=0.9)
+    state = jann.start(MODEL, OPTIMIZER, jax.random.key(0), average_weights=True)
+    end, _ = jann.fit(step, batches, state, 20, folder=tmp_path, model=MODEL, progress=False)
+    (tmp_path / "model.safetensors").unlink()
+    jax.tree.map(np.testing.assert_array_equal, jann.load(tmp_path)[1], jann.eval_params(end))
+    assert not np.array_equal(end.params["layers"][0]["weight"], jann.eval_params(end)["layers"][0]["weight"])
+
+
+def test_plain_numbers_in_extra_come_back(tmp_path):
+    def step(state, batch):
+        extra = {**state.extra, "count": state.extra["count"] + 1}
+        return state.replace(step=state.step + 1, extra=extra), {"loss": 0.0}
+
+    state = start().replace(extra={"count": 0, "base": 1.0})
+    for n in (10, 20):
+        end, _ = jann.fit(step, batches, state, n, every=5, folder=tmp_path, progress=False)
+        assert (int(end.extra["count"]), float(end.extra["base"])) == (n, 1.0)
