@@ -1,6 +1,7 @@
 """Losses that Optax does not have."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +31,17 @@ def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[flo
 def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax.Array | None = None) -> jax.Array:
     """logits[..., time, vocab] of labels[..., time] -> log p of each whole sequence, [...], in nats
 
-    weight:  [..., time], what each token counts: 0 for a prompt and for padding
+    weight:  [..., time], what each token counts: 0 for a prompt and for padding; a negative label counts 0 too
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    each = -optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return (each if weight is None else each * weight.astype(each.dtype)).sum(-1)
+    labels, weight = counted(labels, weight, logits.dtype)
+    return -(optax.softmax_cross_entropy_with_integer_labels(logits, labels) * weight).sum(-1)
+
+
+def counted(labels: jax.Array, weight: jax.Array | None, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """labels and weight[...], by default 1 -> both, where a negative label (PyTorch's -100) is 0 and weighs 0"""
+    weight = jnp.ones(labels.shape, dtype) if weight is None else weight.astype(dtype)
+    return jnp.maximum(labels, 0), jnp.where(labels < 0, 0, weight)
 
 
 def preference_loss(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.depth import observe
+from jann.training.state import refuse
 from jann.trees import Tree, path_name
 
 
@@ -54,6 +55,7 @@ def diagnose(loss: Any, params: Tree, batch: Any, key: jax.Array | None = None, 
     Activations are those that the model taps, so the origin is as precise as its taps; inside `apply_blocks` the layer
     is named too. With `jax_debug_nans` on, JAX itself stops at the operation.
     """
+    refuse(loss, 4, "loss", "(params, batch, key, extra)", "jann.objective(model) makes one, not the step of it")
     activations: list[str] = []
 
     def note(name, finite, *layers):

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
-from jann.training.state import Step, TrainState, chunks, eval_params, refuse_no_state
+from jann.training.state import Step, TrainState, are_arrays, chunks, eval_params, refuse_no_state
 from jann.trees import Tree, copied
 
 
@@ -84,8 +85,16 @@ def fit(
     saved_as_model = folder is not None and model is not None and train_state.step.ndim == 0
     if saved_as_model:
         _refuse_a_part(model, eval_params(train_state))
+    begin = _step(train_state)
+
+    def between(first: int, last: int) -> Any:
+        """The batches of those steps"""
+        if not are_arrays(batches):
+            return batches
+        return jax.tree.map(itemgetter(slice(first - begin, last - begin)), batches)
+
     every, patience = every or -(-n // 20), np.inf if patience is None else patience
-    end = _step(train_state) + n
+    end = begin + n
     with contextlib.ExitStack() as closing:
         interrupt, checkpoints = closing.enter_context(Interrupt()), None
         if folder is not None:
@@ -108,14 +117,15 @@ def fit(
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
         if done < end and _behind(log.rows, best) < patience:
-            for train_state, metrics in chunks(step, batches, good, end - done, every):
+            for train_state, metrics in chunks(step, between(done, end), good, end - done, every):
                 bad = _first_not_finite(metrics, train_state)
                 if (bad < len(metrics["loss"])).all():
                     if checkpoints is not None and saved > _step(good):
                         checkpoints.wait()
                         good = checkpoints.restore(train_state)
                     if done > _step(good):  # the same steps once more, to where this chunk began
-                        for state, _ in chunks(step, batches, good, done - _step(good), every):
+                        again = between(_step(good), done)
+                        for state, _ in chunks(step, again, good, done - _step(good), every):
                             good = state
                     raise _stopped(done + int(bad.max()), metrics["loss"][bad.max()], good)
                 lost = _warn_of_lost(lost, bad, done)

@@ -14,6 +14,7 @@ from jax.tree_util import tree_map_with_path
 from jann.core import Model, remembered, running
 from jann.data.batches import shared_length
 from jann.depth import observe
+from jann.losses import counted
 from jann.training.state import Loss, update_average
 from jann.trees import Tree, flatten, path_name
 
@@ -22,8 +23,12 @@ Inputs = str | tuple[str | None, ...]
 
 
 def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
-    """logits[batch, classes], batch["label"][batch] -> loss (cross-entropy in nats) and accuracy of each, [batch]"""
+    """logits[batch, classes], batch["label"][batch] -> loss (cross-entropy in nats) and accuracy of each, [batch]
+
+    The loss of a label that is no class, also of a negative one, is NaN.
+    """
     logits, label = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), labels_for(logits, batch)
+    label = _from_zero(label, logits)
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, label),
         "accuracy": is_highest(logits, label).astype(logits.dtype),
@@ -40,6 +45,11 @@ def labels_for(logits: jax.Array, batch: dict) -> jax.Array:
     return label
 
 
+def _from_zero(label: jax.Array, logits: jax.Array) -> jax.Array:
+    """Negative labels, which would count from the end, made as unknown as those beyond the last."""
+    return jnp.where(label < 0, logits.shape[-1], label)
+
+
 def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
     """outputs[batch, ...], batch["target"] of the same shape -> loss (mean squared error) of each example [batch]"""
     if outputs.shape != batch["target"].shape:
@@ -52,11 +62,11 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     """logits[batch, time, vocab], batch["label"][batch, time] -> loss (nats a token) and accuracy, each (sums, weights)
 
     batch["weight"][batch, time], where there is one, says what each token counts: 0 for padding, for a prompt, for
-    words that were not masked. Each value is a pair of [batch], so that means are over tokens, not over rows.
+    words that were not masked. A negative label counts 0 too, as PyTorch's -100. Each value is a pair of [batch], so
+    that means are over tokens, not over rows.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    label, weight = labels_for(logits, batch), batch.get("weight")
-    weight = jnp.ones(logits.shape[:-1], logits.dtype) if weight is None else weight.astype(logits.dtype)
+    label, weight = counted(labels_for(logits, batch), batch.get("weight"), logits.dtype)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     right = is_highest(logits, label)
     return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
@@ -73,6 +83,7 @@ def span(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
     if "allowed" in batch:
         logits = jnp.where(batch["allowed"][..., None], logits, -jnp.inf)
     logits, ends = logits.swapaxes(-1, -2), jnp.stack([batch["begin"], batch["end"]], -1)
+    ends = _from_zero(ends, logits)
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, ends).mean(-1),
         "accuracy": is_highest(logits, ends).all(-1).astype(logits.dtype),

@@ -17,6 +17,7 @@ import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, function_name, split
+from jann.drawing import checked_key
 from jann.layers.canonical import convolutions_are_canonical
 from jann.parallel import together
 from jann.training.recompiled import Recompiled
@@ -50,6 +51,7 @@ class TrainState:
         cls, key: jax.Array, params: Tree, optimizer: optax.GradientTransformation, extra: Any = None
     ) -> TrainState:
         """The state before the first step."""
+        checked_key(key)
         leaves = jax.tree.leaves(params)
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         # As one program; but where parameters are bound to devices, Optax says where each array goes.
@@ -147,7 +149,7 @@ def make_step(
         raise TypeError(f"{type(loss).__name__} is a model: jann.objective(model) makes a loss of it")
     if not hasattr(optimizer, "update"):
         raise TypeError(f"{optimizer!r:.80} is no optimiser: give one of Optax, such as optax.adam(1e-3)")
-    _refuse(loss, 4, "loss", "(params, batch, key, extra=None)", "jann.objective(model, criterion) makes one")
+    refuse(loss, 4, "loss", "(params, batch, key, extra=None)", "jann.objective(model, criterion) makes one")
     if isinstance(loss, Partial):  # its arrays become arguments of the compiled program, not constants in it
         options = {"accumulate": accumulate, "average": average, "dtype": dtype, "norms": norms}
 
@@ -217,9 +219,15 @@ def make_step(
         def value(params):
             return run_loss(params, batch, key, train_state.extra)[0]
 
-        updates, opt_state = optimizer.update(
-            grads, train_state.opt_state, train_state.params, value=metrics["loss"], grad=grads, value_fn=value
-        )
+        try:
+            updates, opt_state = optimizer.update(
+                grads, train_state.opt_state, train_state.params, value=metrics["loss"], grad=grads, value_fn=value
+            )
+        except (AttributeError, TypeError, ValueError) as error:
+            wanted = jax.eval_shape(optimizer.init, train_state.params)
+            if jax.tree.structure(wanted) != jax.tree.structure(train_state.opt_state):
+                error.add_note("the train state was started with another optimiser than the step's")
+            raise
         params = optax.apply_updates(train_state.params, updates)
         if average is not None:
             extra = {**extra, "average": update_average(weights, params, average)}
@@ -242,13 +250,13 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
     On a CPU, XLA makes convolutions in a loop many times slower unless they are those of `jann.layers` without groups;
     `chunks` and `fit` know that.
     """
-    _refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
+    refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
     refuse_no_state(train_state)
     rows, take = _plan(batches, train_state.step, n)
     return jax.lax.scan(lambda state, row: step(state, take(row)), train_state, rows)
 
 
-def _refuse(function: Any, inputs: int, what: str, takes: str, mend: str) -> None:
+def refuse(function: Any, inputs: int, what: str, takes: str, mend: str) -> None:
     """Raises TypeError where `function` cannot be called with so many inputs."""
     try:
         signature = inspect.signature(function)
@@ -269,10 +277,23 @@ def refuse_no_state(train_state: Any) -> None:
         raise TypeError(f"a train state is wanted, got {kind}: jann.start(model, optimizer, key) makes one")
 
 
+def are_arrays(batches: Any) -> bool:
+    """Whether they are arrays, rather than what makes or reads batches. Raises TypeError for what is neither."""
+    if callable(batches) or hasattr(batches, "plan") or hasattr(batches, "read"):
+        return False
+    if bad := [leaf for leaf in jax.tree.leaves(batches) if not hasattr(leaf, "shape")]:
+        raise TypeError(
+            f"batches hold a {type(bad[0]).__name__}, which cannot be compiled: jann.data.batches(arrays, size, key) "
+            "makes batches of a data set, jann.data.Stream of what is read piece by piece"
+        )
+    return True
+
+
 def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
     """What to scan over, each leaf [n, ...], and the function that makes a batch of one row of it."""
     if n < 1:
         raise ValueError(f"n={n}: train takes at least one step")
+    are_arrays(batches)
     if hasattr(batches, "plan"):
         return batches.plan(step, n), batches.take
     if callable(batches):
@@ -295,8 +316,9 @@ def chunks(
 
     The loop is yours: evaluate, log, save and stop in its body.
 
-    batches may also be a `jann.data.Stream`, read on the host. A train state stacked along a leading axis (an ensemble,
-    a population; `step` has shape [members]) trains all members on the same batches, metrics [every, members].
+    batches are as for `train`, or a `jann.data.Stream`, which is read on the host. A train state stacked along a
+    leading axis (an ensemble, a population; `step` has shape [members]) trains all members on the same batches, metrics
+    [every, members].
 
     scan:  True compiles a chunk as one program, False calls a compiled step from Python. None scans, except on a CPU
            where a convolution has an order of axes that XLA has no fast code for inside a loop (`layers.canonical`).
@@ -307,14 +329,18 @@ def chunks(
     """
     if n < 1 or every < 1:
         raise ValueError(f"n={n}, every={every}: both must be at least 1")
-    _refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
+    refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
     refuse_no_state(train_state)
     step = step if isinstance(step, Partial) else Partial(step)
     train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
     recompiled = Recompiled(_scanned, _stepped)
+    stacked = are_arrays(batches)
+    if stacked:
+        _plan(batches, train_state.step, n)  # says where they are not n
+    done = 0
     while n > 0:
         size = min(every, n)
-        source = batches
+        source = jax.tree.map(itemgetter(slice(done, done + size)), batches) if stacked else batches
         if hasattr(batches, "read"):
             source = batches.read(int(train_state.step.ravel()[0]), size)
         elif callable(batches) and not hasattr(batches, "plan"):
@@ -328,7 +354,7 @@ def chunks(
             after, metrics = _looped(step, source, train_state, size, recompiled)
         train_state = after
         yield train_state, metrics
-        n -= size
+        done, n = done + size, n - size
 
 
 @partial(jax.jit, static_argnums=3, donate_argnums=2)

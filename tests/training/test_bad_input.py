@@ -70,10 +70,18 @@ def test_what_is_no_loss_step_state_or_optimiser_is_told():
         (lambda: jann.make_step(MODEL, OPTIMIZER), r"MLP is a model: jann.objective\(model\) makes a loss of it"),
         (lambda: jann.make_step(LOSS, 1e-3), r"0.001 is no optimiser: give one of Optax"),
         (lambda: jann.make_step(lambda params, batch: 0.0, OPTIMIZER), r"a loss takes \(params, batch, key, extra"),
+        (lambda: jann.diagnose(STEP, start(), batches(0)), r"a loss takes \(params, batch, key, extra"),
+        (lambda: jann.TrainState.start(0, MODEL.init(jax.random.key(0)), OPTIMIZER), "key is the number 0: give a key"),
         (lambda: jann.make_step(3, OPTIMIZER), r"a loss is a function \(params, batch, key, extra=None\), got int"),
     ):
         with pytest.raises(TypeError, match=message):
             call()
+
+
+def test_a_state_of_another_optimiser_is_told():
+    with pytest.raises((AttributeError, TypeError, ValueError)) as caught:
+        jann.make_step(LOSS, optax.sgd(0.1, momentum=0.9))(start(), batches(0))
+    assert "the train state was started with another optimiser than the step's" in caught.value.__notes__
 
 
 def test_what_losses_and_criteria_return_is_told():
@@ -139,7 +147,7 @@ def test_a_number_where_a_tuple_or_a_key_belongs():
         ({"best": ("loss", "lowest")}, r"best=\('loss', 'lowest'\): the second part is 'max' or 'min'"),
         ({"best": ("score", "max")}, r"best=\('score', 'max'\): there is no 'score' among \['step', .*'loss'"),
         ({"tensorboard": True}, "tensorboard=True needs a folder for the event files"),
-        ({"source": jnp.ones((20, 16, 4))}, r"must be stacked \[n=5, batch, ...\], but {'': \(20,\)} differ: "),
+        ({"source": jnp.ones((5, 16, 4))}, r"must be stacked \[n=20, batch, ...\], but {'': \(5,\)} differ: "),
     ],
 )
 def test_unknown_and_impossible_options(options, message):

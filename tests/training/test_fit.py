@@ -306,3 +306,11 @@ def test_plain_numbers_in_extra_come_back(tmp_path):
     for n in (10, 20):
         end, _ = jann.fit(step, batches, state, n, every=5, folder=tmp_path, progress=False)
         assert (int(end.extra["count"]), float(end.extra["base"])) == (n, 1.0)
+
+
+def test_stacked_batches_go_on_where_a_run_was_stopped(tmp_path):
+    stacked = jax.vmap(batches)(jnp.arange(20))
+    whole, _ = fit(20, every=20)
+    jann.fit(STEP, jax.tree.map(lambda a: a[:8], stacked), start(), 8, every=4, folder=tmp_path, progress=False)
+    end, _ = jann.fit(STEP, stacked, start(), 20, every=4, folder=tmp_path, progress=False)
+    assert_bits(end, whole)

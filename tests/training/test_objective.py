@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jann
+from jann.losses import sequence_log_probabilities
 from jann.models import MLP
 
 MODEL = MLP(inputs=4, hidden=(8,), outputs=3, dropout=0.5)
@@ -243,3 +244,20 @@ def test_numbers_that_are_traced_and_lists_may_be_options(key):
     batch = jax.tree.map(jnp.asarray, examples(4))
     assert jax.jit(loss)(0.5) == loss(0.9)
     assert jann.objective(MODEL, inputs="x") is jann.objective(MODEL, inputs="x")
+
+
+def test_negative_labels_count_nothing_in_a_text_and_are_no_class_elsewhere(key):
+    logits, label = jax.random.normal(key, (2, 4, 5)), jnp.array([[1, 2, -100, -100], [4, 3, 2, 1]])
+    weight = jnp.array([[1.0, 1, 0, 0], [1, 1, 1, 1]])
+    plain = {"label": jnp.maximum(label, 0), "weight": weight}
+    expected = jann.language(logits, plain)
+    for batch in ({"label": label}, {"label": label, "weight": jnp.ones((2, 4))}):
+        jax.tree.map(np.testing.assert_array_equal, jann.language(logits, batch), expected)
+    np.testing.assert_array_equal(
+        sequence_log_probabilities(logits, label), sequence_log_probabilities(logits, plain["label"], weight)
+    )
+    with jax.debug_nans(False):
+        losses = jann.classification(logits[0], {"label": jnp.array([0, -1, 4, 5])})["loss"]
+        ends = jann.span(logits[..., :2], {"begin": jnp.array([0, -1]), "end": jnp.array([1, 1])})["loss"]
+    np.testing.assert_array_equal(jnp.isnan(losses), [False, True, False, True])
+    np.testing.assert_array_equal(jnp.isnan(ends), [False, True])

@@ -420,6 +420,9 @@ def test_ten_and_ten_are_twenty_in_one_scan(adam):
     assert_bits(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second), history)
     stacked = jax.vmap(batches)(jnp.arange(20))
     assert_bits(jax.jit(lambda s: jann.train(step, stacked, s, 20))(fresh(optimizer))[0], whole)
+    for every in (20, 10, 8):
+        ends = [copied(end) for end, _ in jann.chunks(step, stacked, fresh(optimizer), 20, every)]
+        assert_bits(ends[-1], whole)
 
 
 def test_the_given_state_outlives_its_chunks(adam):
@@ -493,5 +496,10 @@ def test_wrong_sources_and_lengths_are_refused(adam):
         next(jann.chunks(step, batches, fresh(optimizer), 4, 0))
     with pytest.raises(ValueError, match=r"must be stacked \[n=3, batch, ...\], but {'x': \(16,\), 'label': \(16,\)}"):
         jann.train(step, batches(0), fresh(optimizer), 3)
+    with pytest.raises(ValueError, match=r"must be stacked \[n=10, batch, ...\], but"):  # not those of one chunk
+        next(jann.chunks(step, jax.vmap(batches)(jnp.arange(5)), fresh(optimizer), 10, 5))
+    for call in (jann.train, partial(jann.chunks, every=2)):
+        with pytest.raises(TypeError, match="batches hold a generator, which cannot be compiled: jann.data.batches"):
+            next(iter(call(step, (batches(i) for i in range(4)), fresh(optimizer), n=4)))
     with pytest.raises(TypeError, match="a stream is read on the host.*: give it to jann.chunks or jann.fit"):
         jann.train(step, Stream(), fresh(optimizer), 3)
