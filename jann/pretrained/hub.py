@@ -78,6 +78,8 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
            tokeniser, chat template, options of generation; in config.json special tokens, and what as many labels mean
 
+    An index there and the shards that it names, of which the one file takes the place, are removed.
+
     Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it,
     FileNotFoundError where `like` is not.
     """
@@ -93,9 +95,14 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     dtype = jnp.result_type(*named.values()).name
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    shards = set((shard_of(folder, INDEX) or {}).values())
     partial = folder / f".{WEIGHTS}.partial"
     save_file({name: jnp.asarray(array) for name, array in named.items()}, partial, {"format": "pt"})
     partial.replace(folder / WEIGHTS)
+    (folder / INDEX).unlink(missing_ok=True)  # only now that the new file is whole
+    for file in folder.glob("*.safetensors"):
+        if file.name in shards - {WEIGHTS}:
+            file.unlink()
     (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
     if like is not None and like.resolve() != folder.resolve():
         for file in (like / name for name in FILES_OF_USE):
@@ -161,13 +168,13 @@ def local_folder(name: str | Path) -> Path:
 
 @contextmanager
 def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
-    """-> (the names of all tensors, a function that reads one), from one file or the shards of an index."""
+    """-> (the names of all tensors, a function that reads one), from one file or the shards of an index.
+
+    Where there are both, the one file counts, as for transformers: it is what was written last over a folder of shards.
+    """
     index = f"{weights}.index.json"
-    if (folder / index).exists():
-        where = json.loads((folder / index).read_text())["weight_map"]
-    elif (folder / weights).exists():
-        where = None
-    else:
+    where = None if (folder / weights).exists() else shard_of(folder, index)
+    if where is None and not (folder / weights).exists():
         pickles = [file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]]
         found = f"; {', '.join(pickles)} would run code as it is read: convert it to safetensors" if pickles else ""
         raise FileNotFoundError(f"{folder} holds no {weights} and no {index}{found}")
@@ -188,6 +195,11 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
             raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {index} places there")
         names = {_present(name): name for name in where}
         yield list(names), lambda name: files[where[names[name]]].read(names[name])
+
+
+def shard_of(folder: Path, index: str) -> dict[str, str] | None:
+    """The file of each tensor, by an index; without the index, None."""
+    return read_json(folder / index)["weight_map"] if (folder / index).exists() else None
 
 
 def _present(name: str) -> str:

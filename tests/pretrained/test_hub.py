@@ -90,6 +90,26 @@ def test_shards_are_gathered_and_a_missing_one_is_named(folder, drawn):
         from_pretrained(folder)
 
 
+def test_what_is_written_over_shards_is_what_is_read(folder, drawn):
+    """As transformers reads the folder; what the index names elsewhere is no shard of it."""
+    old, tensors = drawn(LLAMA), load_file(folder / hub.WEIGHTS)
+    names, outside = sorted(tensors), folder.parent / "outside.safetensors"
+    for file, part in ((folder / "a.safetensors", names[:5]), (outside, names[5:]), (folder / "b.safetensors", [])):
+        save_file({name: tensors[name] for name in part}, file)
+    where = dict.fromkeys(names[:5], "a.safetensors") | dict.fromkeys(names[5:], f"../{outside.name}")
+    (folder / hub.INDEX).write_text(json.dumps({"weight_map": where}))
+    (folder / hub.WEIGHTS).unlink()
+    model, params = from_pretrained(folder)
+    same(params, old)
+    new = jax.tree.map(lambda leaf: leaf + 1, params)
+    index = (folder / hub.INDEX).read_text()
+    save_pretrained(folder, model, new, like=folder)
+    same(from_pretrained(folder)[1], new)
+    assert {f.name for f in folder.iterdir()} == {hub.CONFIG, hub.WEIGHTS, "b.safetensors"} and outside.exists()
+    (folder / hub.INDEX).write_text(index)
+    same(from_pretrained(folder)[1], new)
+
+
 def test_half_precision_stays_or_becomes_what_is_asked(tmp_path, drawn):
     low = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), drawn(LLAMA))
     save_pretrained(tmp_path, LLAMA, low)
