@@ -3,7 +3,7 @@
     pip install peft transformers torch
     python tests/goldens/make_adapters.py
 
-Made with peft 0.21.2, transformers 5.23.0, torch 2.15.0. Every case holds the base model's tensors, the adapter's,
+Made with peft 0.21.2, transformers 5.23.0, torch 2.13.0. Every case holds the base model's tensors, the adapter's,
 inputs and logits: {case}/base/{name}, {case}/adapter/{name}, {case}/inputs, {case}/logits; configurations are metadata.
 """
 
@@ -27,6 +27,13 @@ FAMILIES = {
         transformers.LlamaConfig(
             vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
             intermediate_size=12, head_dim=6,
+        ),
+    ),
+    "llama_tied": (
+        transformers.LlamaForCausalLM,
+        transformers.LlamaConfig(
+            vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            intermediate_size=12, head_dim=6, tie_word_embeddings=True,
         ),
     ),
     "bert": (
@@ -62,6 +69,16 @@ CASES = {
     }),
     "all_linear": ("llama", {"target_modules": "all-linear", "r": 2, "lora_alpha": 3}),
     "embedding_saved": ("llama", {"target_modules": ["k_proj"], "modules_to_save": ["embed_tokens"], "r": 2}),
+    "tied_saved": ("llama_tied", {
+        "target_modules": ["k_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "tied_head_saved": ("gpt2", {
+        "target_modules": ["c_attn"], "modules_to_save": ["wte", "lm_head"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "parted": ("gpt2", {
+        "target_modules": ["c_attn"], "modules_to_save": ["wte"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "parted_saved": ("llama_tied", {"target_modules": ["k_proj"], "modules_to_save": ["lm_head"], "r": 2}),
     "classifier": ("bert", {"target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS", "r": 2}),
     "sequences": ("t5", {"target_modules": ["q", "v", "o", "wi_1"], "r": 2, "use_rslora": True}),
     "images": ("vit", {"target_modules": ["q_proj", "fc2"], "modules_to_save": ["classifier"], "r": 2}),
