@@ -23,6 +23,7 @@ from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_t
 from jann.trees import Node, Tree, flatten
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+HEAD = "lm_head"  # a decoder's: PEFT saves it with its own adapter too, and ties it to a table
 TASKS = {"sentence": "SEQ_CLS", "tokens": "TOKEN_CLS", "span": "QUESTION_ANS"}  # of an encoder's head
 HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 
@@ -69,12 +70,13 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     """A LoRA adapter of PEFT for this model -> params with `LowRank` kernels, and with what it saves whole replaced.
 
     Of every option that PEFT has: ranks and alphas by pattern, rank-stabilised or not, target modules as a list, an
-    expression or "all-linear", some layers only, `modules_to_save`. Where the blocks are stacked, layers of lower rank
-    (or none) are filled up with zeros, which training leaves zero. `jann.adapt.merge` makes plain arrays of the result.
+    expression or "all-linear", some layers only, `modules_to_save`. What it holds of the base, such as the head that it
+    adapts, takes that one's place. Where the blocks are stacked, layers of lower rank (or none) are filled up with
+    zeros, which training leaves zero. `jann.adapt.merge` makes plain arrays of the result.
 
     Raises FileNotFoundError naming a missing file, PretrainedError naming an option that jann has not, a tied table
-    that the adapter parts from the logits or a damaged file, WeightsError listing tensors that are missing, unexpected or of another shape, as those of an adapter for
-    another model are; ValueError for a kernel that has low rank already.
+    that the adapter parts from the logits or a damaged file; WeightsError listing tensors that are missing, unexpected
+    or of another shape, as those of an adapter for another model are; ValueError for a kernel of low rank already.
     """
     folder = Path(folder)
     check(model, params)
@@ -89,6 +91,7 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     modules = {module_of(name): place for name, place in places.items() if place.is_matrix}
     modules = {module: modules[module] for module in targets_of(config, list(modules))}
     whole = {name: place for name, place in places.items() if is_saved(config, name)}
+    whole |= bases_of(given, places, modules)
 
     wanted = {name: place.their_shape for name, place in whole.items()}
     for module, place in modules.items():
@@ -111,14 +114,27 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     for module, place in modules.items():
         down, up = (given[f"{module}.lora_{side}.weight"].T for side in "AB")
         factors.setdefault(place.path, {})[place.block] = (down, up, rank_and_scale(config, module)[1])
-    params_of = {place.path: place.param for place in modules.values()}
-    new = {path: filled(leaves[path], params_of[path], found) for path, found in factors.items()}
+    new = {}
     for name, place in whole.items():
         values = jnp.asarray(in_our_order(given[name], place.axes, place.shape))
         leaf = jnp.asarray(new.get(place.path, leaves[place.path]))
         rows = leaf.reshape(-1, *place.shape).at[place.block].set(values.astype(leaf.dtype))
         new[place.path] = rows.reshape(leaf.shape)
+    params_of = {place.path: place.param for place in modules.values()}
+    for path, found in factors.items():
+        new[path] = filled(new.get(path, leaves[path]), params_of[path], found)
     return replaced(params, new)
+
+
+def bases_of(given: dict, places: dict[str, Place], modules: dict[str, Place]) -> dict[str, Place]:
+    """The names of what PEFT keeps of the base itself -> where it is. So it does with embeddings that it adapts or that
+    have become more, and puts them in the base's place when it opens the folder.
+    """
+    plain = {name: name.replace(".base_layer.", ".") for name in given}
+    return {
+        name: places[found] for name, found in plain.items()
+        if found in places and (found != name) == (module_of(found) in modules)
+    }  # fmt: skip
 
 
 def filled(base: Any, param: Param, found: dict[int, tuple]) -> LowRank:
@@ -187,6 +203,8 @@ def save_adapter(
             arrays[f"{module}.lora_A.weight"], arrays[f"{module}.lora_B.weight"] = down[:, :rank].T, up[:rank].T
             ranks[module], first = rank, first | {place.inputs_first}
             alphas[module] = _short(scale * (math.sqrt(rank) if rank_stabilised else rank))
+            if module == HEAD:
+                arrays[f"{module}.base_layer.weight"] = tensor_of({place.path: leaf.base}, place)
     if not ranks:
         raise ValueError("there is no low-rank kernel to save: make them with jann.adapt.low_rank")
     for name, place in places.items():
@@ -210,7 +228,7 @@ def save_adapter(
         "use_rslora": rank_stabilised,
         "target_modules": shortest(set(ranks), {module_of(name) for name, place in places.items() if place.is_matrix}),
         "modules_to_save": sorted(chosen) or None,
-        **({"ensure_weight_tying": True} if together == {"lm_head"} else {}),  # of others, PEFT cannot
+        **({"ensure_weight_tying": True} if together == {HEAD} else {}),  # of others, PEFT cannot
         "fan_in_fan_out": first == {True},
         "lora_dropout": 0.0,
         "bias": "none",

@@ -79,10 +79,14 @@ CASES = {
         "target_modules": ["c_attn"], "modules_to_save": ["wte"], "ensure_weight_tying": True, "r": 2,
     }),
     "parted_saved": ("llama_tied", {"target_modules": ["k_proj"], "modules_to_save": ["lm_head"], "r": 2}),
+    "head_adapted": ("llama", {"target_modules": ["q_proj", "lm_head"], "r": 2}),
+    "embeddings_kept": ("llama", {"target_modules": ["q_proj"], "r": 2}),
     "classifier": ("bert", {"target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS", "r": 2}),
     "sequences": ("t5", {"target_modules": ["q", "v", "o", "wi_1"], "r": 2, "use_rslora": True}),
     "images": ("vit", {"target_modules": ["q_proj", "fc2"], "modules_to_save": ["classifier"], "r": 2}),
 }  # fmt: skip
+# What is no longer as in the base's folder, and so is kept with the adapter.
+CHANGED = {"head_adapted": ["lm_head"], "embeddings_kept": ["lm_head", "model.embed_tokens"]}
 
 
 def randomise(model, seed):
@@ -111,13 +115,18 @@ def main():
         inputs = inputs_of(kind)
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(f"{folder}/base")
+            for name in CHANGED.get(case, ()):
+                model.get_submodule(name).weight.data *= 1.5
             adapted = peft.get_peft_model(model, peft.LoraConfig(**options)).eval()
             random = torch.Generator().manual_seed(1)
             with torch.no_grad():
                 for parameter in (p for p in adapted.parameters() if p.requires_grad):
                     parameter.copy_(0.4 * torch.randn(parameter.shape, generator=random))
                 arrays[f"{case}/logits"] = adapted(**inputs).logits
-            adapted.save_pretrained(f"{folder}/adapter")
+            kept = True if case in CHANGED else "auto"
+            adapted.save_pretrained(f"{folder}/adapter", save_embedding_layers=kept)
+            again = peft.PeftModel.from_pretrained(build.from_pretrained(f"{folder}/base"), f"{folder}/adapter")
+            torch.testing.assert_close(again.eval()(**inputs).logits, arrays[f"{case}/logits"])
             configs[case] = {
                 part: json.loads(Path(folder, part, name).read_text())
                 for part, name in (("base", "config.json"), ("adapter", "adapter_config.json"))
