@@ -55,11 +55,13 @@ def from_pretrained(
     are read one at a time, straight to their dtype and devices, so that memory peaks at the model and one leaf.
 
     Raises FileNotFoundError naming a missing file and where it comes from, PretrainedError naming an architecture or
-    option that jann does not know or a damaged file, WeightsError listing tensors that are missing or unexpected.
+    option that jann does not know, a quantised folder or a damaged file, WeightsError listing tensors that are missing
+    or unexpected.
     """
     folder = local_folder(folder)
     config = read_config(folder)
     family = family_of(config)
+    refuse_quantised(folder, config)
     model = family.from_config(config)
     placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
 
@@ -267,6 +269,17 @@ def label_names(count: int) -> dict:
     """So many classes -> what a configuration says of them; nothing of none"""
     names = [f"LABEL_{i}" for i in range(count)]
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if count else {}
+
+
+def refuse_quantised(folder: Path, config: dict) -> None:
+    """Raises PretrainedError where the tensors are codes of the weights, and scales, by whatever method."""
+    for name in ("quantization_config", "compression_config"):
+        if config.get(name):
+            method = config[name].get("quant_method", config[name]) if isinstance(config[name], dict) else config[name]
+            raise PretrainedError(
+                f"{folder} is quantised ({name}: {method}), which jann does not read: take the model's folder in "
+                "bfloat16 or float32, or load this one with transformers, dequantise it there and save it"
+            )
 
 
 def refuse(config: dict, **supported: Any) -> None:

@@ -193,6 +193,24 @@ def test_an_unknown_architecture_or_option_is_named(folder):
         from_pretrained(folder)
 
 
+def test_a_quantised_folder_is_refused_and_not_read_as_if_its_codes_were_weights(folder, drawn):
+    tensors = load_file(folder / hub.WEIGHTS)
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        scale = jnp.abs(tensors[name]).max() / 448
+        tensors |= {name: (tensors[name] / scale).astype(jnp.float8_e4m3fn), f"{name}_scale_inv": scale[None, None]}
+    save_file(tensors, folder / hub.WEIGHTS)
+    edit(folder, quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]})
+    with pytest.raises(PretrainedError, match=r"is quantised \(quantization_config: fp8\).*in bfloat16 or float32"):
+        from_pretrained(folder, dtype=jnp.float32)
+    edit(folder, quantization_config={"load_in_4bit": True})
+    with pytest.raises(PretrainedError, match=r"is quantised \(quantization_config: {'load_in_4bit': True}\)"):
+        from_pretrained(folder)
+    save_pretrained(folder, LLAMA, drawn(LLAMA), like=folder)
+    same(from_pretrained(folder)[1], drawn(LLAMA))
+    edit(folder, quantization_config=None)
+    same(from_pretrained(folder)[1], drawn(LLAMA))
+
+
 def test_the_configuration_of_another_family_is_noticed(folder):
     edit(folder, model_type="gpt2", n_embd=8, n_head=2, n_layer=2, vocab_size=11)
     with pytest.raises(PretrainedError, match="architecture 'LlamaForCausalLM' is not one that jann knows: GPT2LM"):
