@@ -27,6 +27,7 @@ FILES_OF_USE = (
     "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja", "chat_template.json",
     "generation_config.json", "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
     "bert": "bert",
     "gpt2": "gpt2",
@@ -78,7 +79,7 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
-           tokeniser, chat template, options of generation; in config.json special tokens, and what as many labels mean
+           tokeniser, chat templates, options of generation; in config.json special tokens, and what as many labels mean
 
     An index there and the shards that it names, of which the one file takes the place, are removed.
 
@@ -107,9 +108,12 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
             file.unlink()
     (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
     if like is not None and like.resolve() != folder.resolve():
-        for file in (like / name for name in FILES_OF_USE):
+        templates = (like / TEMPLATES).glob("*.jinja")
+        for file in (*(like / name for name in FILES_OF_USE), *templates):
             if file.exists():
-                shutil.copyfile(file, folder / file.name)
+                there = folder / file.relative_to(like)
+                there.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, there)
 
 
 def read_config(folder: Path, config: str = CONFIG, weights: str = WEIGHTS) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jann.pretrained.hub import PretrainedError, read_config, read_json
+from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
 
 def begin_tokens(folder: str | Path) -> list[int]:
@@ -82,7 +82,7 @@ def template_of(folder: str | Path, name: str | None = None, with_tools: bool = 
         found = {each["name"]: each["template"] for each in found}
     elif isinstance(found, str):
         found = {"default": found}
-    files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    files = {file.stem: file for file in sorted((folder / TEMPLATES).glob("*.jinja"))}
     if (folder / "chat_template.jinja").exists():
         files["default"] = folder / "chat_template.jinja"
     found |= {each: file.read_text(encoding="utf-8") for each, file in files.items()}

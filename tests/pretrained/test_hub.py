@@ -12,7 +12,7 @@ from safetensors.flax import load_file, save_file
 
 import jann
 from jann.models import BERT, GPT2, T5, Llama, ViT
-from jann.pretrained import PretrainedError, WeightsError, from_pretrained, hub, save_pretrained
+from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.llama import from_config as llama_of
 
 LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)
@@ -158,7 +158,10 @@ def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     edit(there, hidden_act="relu", _name_or_path="there", problem_type="single_label_classification")
     for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "notes.txt"):
         (there / file).write_text(file)
+    (there / "additional_chat_templates").mkdir()
+    (there / "additional_chat_templates/tool_use.jinja").write_text("tools{{ tools | length }}")
     save_pretrained(back, model, drawn(model), like=there)
+    assert chat_prompt(back, [{"role": "user", "content": "hi"}], tools=[{}]) == "tools1"
     config = hub.read_config(back)
     assert {**config, "hidden_act": "relu", "_name_or_path": "there"} == hub.read_config(there)
     assert {f.name for f in back.iterdir()} == {f.name for f in there.iterdir()} - {"notes.txt"}
