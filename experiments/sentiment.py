@@ -171,7 +171,6 @@ def published_encoder(corpus: Any, length: int, blocks: int) -> Beginning:
     """all-MiniLM-L6-v2, of which the last `blocks` blocks will be trained"""
     folder = jann.pretrained.minilm_folder()
     tokenizer = load_tokenizer(folder)
-    tokenizer.no_padding()
     encoder, params = jann.from_pretrained(folder)
     encoder = dataclasses.replace(encoder, dropout=0.1)
     params = {**params, "blocks": jann.unstacked(params["blocks"])}  # so that blocks have paths of their own

@@ -23,6 +23,7 @@ from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_t
 from jann.trees import Node, Tree, flatten
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+HEAD = "lm_head"  # a decoder's: PEFT saves it with its own adapter too, and ties it to a table
 TASKS = {"sentence": "SEQ_CLS", "tokens": "TOKEN_CLS", "span": "QUESTION_ANS"}  # of an encoder's head
 HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 
@@ -69,12 +70,13 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     """A LoRA adapter of PEFT for this model -> params with `LowRank` kernels, and with what it saves whole replaced.
 
     Of every option that PEFT has: ranks and alphas by pattern, rank-stabilised or not, target modules as a list, an
-    expression or "all-linear", some layers only, `modules_to_save`. Where the blocks are stacked, layers of lower rank
-    (or none) are filled up with zeros, which training leaves zero. `jann.adapt.merge` makes plain arrays of the result.
+    expression or "all-linear", some layers only, `modules_to_save`. What it holds of the base, such as the head that it
+    adapts, takes that one's place. Where the blocks are stacked, layers of lower rank (or none) are filled up with
+    zeros, which training leaves zero. `jann.adapt.merge` makes plain arrays of the result.
 
-    Raises FileNotFoundError naming a missing file, PretrainedError naming an option that jann has not or a damaged
-    file, WeightsError listing tensors that are missing, unexpected or of another shape, as those of an adapter for
-    another model are; ValueError for a kernel that has low rank already.
+    Raises FileNotFoundError naming a missing file, PretrainedError naming an option that jann has not, a tied table
+    that the adapter parts from the logits or a damaged file; WeightsError listing tensors that are missing, unexpected
+    or of another shape, as those of an adapter for another model are; ValueError for a kernel of low rank already.
     """
     folder = Path(folder)
     check(model, params)
@@ -82,17 +84,21 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     refuse_others(config)
     with tensors(folder, WEIGHTS) as (names, read):
         given = {name.removeprefix(PREFIX): read(name) for name in names}
-    places = places_of(model, params, family_for(model).table(model, list(given)))
+    family, leaves = family_for(model), flatten(params)
+    places = places_of(model, params, family.table(model, list(given)))
+    copies = copies_of(family, model)
+    tied = {module_of(copy) for copy in copies}
     modules = {module_of(name): place for name, place in places.items() if place.is_matrix}
     modules = {module: modules[module] for module in targets_of(config, list(modules))}
     whole = {name: place for name, place in places.items() if is_saved(config, name)}
+    whole |= bases_of(given, places, modules)
 
     wanted = {name: place.their_shape for name, place in whole.items()}
     for module, place in modules.items():
         rank, (inputs, outputs) = rank_and_scale(config, module)[0], place.sizes
         wanted |= {f"{module}.lora_A.weight": (rank, inputs), f"{module}.lora_B.weight": (outputs, rank)}
     problems = [f"{name}: missing" for name in wanted if name not in given]
-    problems += [f"{name}: unexpected" for name in sorted(given.keys() - wanted)]
+    problems += [f"{name}: unexpected" for name in sorted(given.keys() - wanted) if module_of(name) not in tied]
     problems += [
         f"{name}: got {list(given[name].shape)}, wanted {list(shape)}"
         for name, shape in wanted.items() if name in given and given[name].shape != shape
@@ -101,25 +107,34 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
         more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
         lines = "\n  ".join(problems[:20] + more)
         raise WeightsError(f"the adapter in {folder} does not fit {model}:\n  {lines}")
-    if tied := [name for name, place in whole.items() if gives_logits(model, place.path)]:
-        if not config.get("ensure_weight_tying"):
-            raise PretrainedError(f"modules_to_save has {tied[0]}, which {model} ties to its logits, and PEFT does not")
-
-    leaves = flatten(params)
+    refuse_parted(model, leaves, places, copies, given)
     if adapted := sorted({place.path for place in modules.values() if isinstance(leaves[place.path], Node)}):
         raise ValueError(f"{', '.join(adapted)} is of low rank already: jann.adapt.merge(params) first")
     factors: dict[str, dict[int, tuple]] = {}
     for module, place in modules.items():
         down, up = (given[f"{module}.lora_{side}.weight"].T for side in "AB")
         factors.setdefault(place.path, {})[place.block] = (down, up, rank_and_scale(config, module)[1])
-    params_of = {place.path: place.param for place in modules.values()}
-    new = {path: filled(leaves[path], params_of[path], found) for path, found in factors.items()}
+    new = {}
     for name, place in whole.items():
         values = jnp.asarray(in_our_order(given[name], place.axes, place.shape))
         leaf = jnp.asarray(new.get(place.path, leaves[place.path]))
         rows = leaf.reshape(-1, *place.shape).at[place.block].set(values.astype(leaf.dtype))
         new[place.path] = rows.reshape(leaf.shape)
+    params_of = {place.path: place.param for place in modules.values()}
+    for path, found in factors.items():
+        new[path] = filled(new.get(path, leaves[path]), params_of[path], found)
     return replaced(params, new)
+
+
+def bases_of(given: dict, places: dict[str, Place], modules: dict[str, Place]) -> dict[str, Place]:
+    """The names of what PEFT keeps of the base itself -> where it is. So it does with embeddings that it adapts or that
+    have become more, and puts them in the base's place when it opens the folder.
+    """
+    plain = {name: name.replace(".base_layer.", ".") for name in given}
+    return {
+        name: places[found] for name, found in plain.items()
+        if found in places and (found != name) == (module_of(found) in modules)
+    }  # fmt: skip
 
 
 def filled(base: Any, param: Param, found: dict[int, tuple]) -> LowRank:
@@ -152,7 +167,7 @@ def save_adapter(
     lacks one.
 
     also:             a regular expression of the paths of what was trained besides, such as a norm's: modules with such
-                      a parameter are saved whole too (`modules_to_save`)
+                      a parameter are saved whole too (`modules_to_save`), a tied table with what it is tied to
     rank_stabilised:  write alpha for alpha / sqrt(rank) instead of alpha / rank; what is computed is the same
     base:             where the model itself is found, for those who load both at once
 
@@ -172,10 +187,12 @@ def save_adapter(
         module_of(name) for name, place in places.items()
         if also and re.search(also, place.path) or module_of(name).startswith(HEADS.get(task, ()))
     }  # fmt: skip
+    chosen = {module for module in chosen if not module.startswith(tuple(f"{above}." for above in chosen))}
+    within = tuple(f"{module}." for module in chosen)
     ranks, alphas, first = {}, {}, set()
     for name, place in places.items():
         leaf = leaves[place.path]
-        if not isinstance(leaf, LowRank) or module_of(name) in chosen:
+        if not isinstance(leaf, LowRank) or name.startswith(within):
             continue
         if not place.is_matrix:
             raise PretrainedError(f"{place.path} is no matrix in PyTorch ({name}): PEFT has no such adapter")
@@ -186,12 +203,19 @@ def save_adapter(
             arrays[f"{module}.lora_A.weight"], arrays[f"{module}.lora_B.weight"] = down[:, :rank].T, up[:rank].T
             ranks[module], first = rank, first | {place.inputs_first}
             alphas[module] = _short(scale * (math.sqrt(rank) if rank_stabilised else rank))
+            if module == HEAD:
+                arrays[f"{module}.base_layer.weight"] = tensor_of({place.path: leaf.base}, place)
     if not ranks:
         raise ValueError("there is no low-rank kernel to save: make them with jann.adapt.low_rank")
     for name, place in places.items():
-        if module_of(name) in chosen:
-            stacked = np.asarray(leaves[place.path]).reshape(-1, *place.shape)
-            arrays[name] = in_their_order(stacked[place.block], place.axes)
+        if name.startswith(within):
+            arrays[name] = tensor_of(leaves, place)
+    copies, of_path = copies_of(family, model), {place.path: name for name, place in places.items()}
+    together = {module_of(copy) for copy, path in copies.items() if of_path[path] in arrays}  # PEFT would part them
+    arrays |= {
+        copy: tensor_of(leaves, places[of_path[path]]) for copy, path in copies.items() if module_of(copy) in together
+    }
+    chosen |= {module for module in together if not module.startswith(within)}
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
     config = {
         "peft_type": "LORA",
@@ -204,6 +228,7 @@ def save_adapter(
         "use_rslora": rank_stabilised,
         "target_modules": shortest(set(ranks), {module_of(name) for name, place in places.items() if place.is_matrix}),
         "modules_to_save": sorted(chosen) or None,
+        **({"ensure_weight_tying": True} if together == {HEAD} else {}),  # of others, PEFT cannot
         "fan_in_fan_out": first == {True},
         "lora_dropout": 0.0,
         "bias": "none",
@@ -224,6 +249,22 @@ def block_of(leaf: LowRank, place: Place) -> tuple[np.ndarray, np.ndarray, float
     down = np.asarray(leaf.down).reshape(-1, inputs, leaf.rank)[place.block]
     up = np.asarray(leaf.up).reshape(-1, leaf.rank, outputs)[place.block]
     return down, up, float(np.asarray(leaf.scale).reshape(-1)[place.block])
+
+
+def refuse_parted(model: Model, leaves: dict, places: dict[str, Place], copies: dict[str, str], given: dict) -> None:
+    """Raises PretrainedError where an adapter makes two arrays of what is one in the model, as PEFT does where it saves
+    or adapts a tied table: whatever its options say, the tensors that it wrote tell.
+    """
+    names = {place.path: name for name, place in places.items()}
+    for copy, path in copies.items():
+        name, within = names[path], f"{module_of(copy)}."
+        adapted = any(each.startswith(within) and each not in copies for each in given)
+        base = tensor_of(leaves, places[name]) if (copy in given) != (name in given) else None
+        if adapted or not np.array_equal(given.get(copy, base), given.get(name, base)):
+            mend = "" if hasattr(model, "begin") else (
+                ": give dataclasses.replace(model, tied=False), and params with head/weight, the table transposed"
+            )  # fmt: skip
+            raise PretrainedError(f"the adapter makes {copy} another array than {name}, which {model} ties{mend}")
 
 
 def rank_of(down: np.ndarray, up: np.ndarray) -> int:
@@ -249,6 +290,16 @@ def places_of(model: Model, params: Tree, table: Table) -> dict[str, Place]:
     }
 
 
+def tensor_of(leaves: dict[str, Any], place: Place) -> np.ndarray:
+    """Theirs, of our leaf there."""
+    return in_their_order(np.asarray(leaves[place.path]).reshape(-1, *place.shape)[place.block], place.axes)
+
+
+def copies_of(family: Any, model: Model) -> dict[str, str]:
+    """Their names of what is one with a parameter of ours, such as a tied head -> its path"""
+    return family.copies(model) if hasattr(family, "copies") else {}
+
+
 def module_of(name: str) -> str:
     """A tensor's name -> that of its module"""
     return name.rpartition(".")[0]
@@ -261,12 +312,6 @@ def task_type(model: Model) -> str | None:
     if not hasattr(model, "cache"):
         return TASKS.get(getattr(model, "head", None))
     return "SEQ_CLS" if getattr(model, "labels", 0) else "CAUSAL_LM"
-
-
-def gives_logits(model: Model, path: str) -> bool:
-    """Whether a table also stands for the last kernel."""
-    tied = getattr(model, "tied", False) and not getattr(model, "labels", 0)
-    return path == "tokens/table" and (tied or getattr(model, "head", None) == "words")
 
 
 def _short(alpha: float) -> float:

@@ -140,7 +140,7 @@ def question_rows(
     texts = [question.question for question in questions]
     for i, found in enumerate(tokenizer.encode_batch(texts, add_special_tokens=False)):
         if len(found.ids) > asked:
-            texts[i] = texts[i][: found.offsets[asked - 1][1]]
+            texts[i] = cut(tokenizer, texts[i], found, asked)
     tokenizer.enable_truncation(length, stride=overlap, strategy="only_second")
     pairs = [(text, question.context) for text, question in zip(texts, questions, strict=True)]
     encodings = tokenizer.encode_batch(pairs)
@@ -158,6 +158,15 @@ def question_rows(
         "token": token, "length": lengths, "segment": segment, "begin": ends[:, 0], "end": ends[:, 1],
         "allowed": allowed, "question": np.array([i for i, _ in windows], np.int32), "character": character,
     }  # fmt: skip
+
+
+def cut(tokenizer: Tokenizer, text: str, found: Encoding, most: int) -> str:
+    """A text, and its tokens -> the text up to the last of them before which it is at most so many tokens itself
+
+    Its first tokens may be more than that again: where several are one character, as of bytes, or a cut joins others.
+    """
+    shorter = (text[:end] for _, end in reversed(found.offsets[:most]))
+    return next((each for each in shorter if len(tokenizer.encode(each, add_special_tokens=False).ids) <= most), "")
 
 
 def answer_tokens(window: Encoding, question: Question) -> tuple[int, int]:

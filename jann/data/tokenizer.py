@@ -15,7 +15,9 @@ BYTES = 256
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """A tokenizer.json, or that of a folder as published, whatever its kind.
+    """A tokenizer.json, or that of a folder as published, whatever its kind: every text whole, and nothing added to it.
+
+    What the file says of truncation and padding is left behind, as by transformers: it is how somebody called it last.
 
     Raises FileNotFoundError where there is none, DataError where it is damaged.
     """
@@ -26,9 +28,12 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing: give a folder as published, with its tokenizer.json")
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more exact
         raise DataError(f"{file} is no tokenizer, or a damaged one ({error}): copy it again") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def train_bpe(

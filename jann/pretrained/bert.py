@@ -57,6 +57,13 @@ def to_config(model: BERT) -> dict:
     }
 
 
+def copies(model: BERT) -> dict[str, str]:
+    """Their names of what is one with a parameter of ours -> its path."""
+    decoder = "cls.predictions.decoder"
+    tied = model.tied and model.head == "words"
+    return {f"{decoder}.weight": "tokens/table", f"{decoder}.bias": "head/bias"} if tied else {}
+
+
 def table(model: BERT, names: Sequence[str]) -> Table:
     """Files of the bare encoder lack the prefix."""
     bare = not any(name.startswith("bert.") for name in names) if names else model.head == "features"

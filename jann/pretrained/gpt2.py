@@ -49,6 +49,11 @@ def to_config(model: GPT2) -> dict:
     }
 
 
+def copies(model: GPT2) -> dict[str, str]:
+    """Their names of what is one with a parameter of ours -> its path."""
+    return {"lm_head.weight": "tokens/table"} if model.tied and not model.labels else {}
+
+
 def table(model: GPT2, names: Sequence[str]) -> Table:
     """Files of the bare decoder lack the prefix."""
     bare = bool(names) and not any(name.startswith("transformer.") for name in names)

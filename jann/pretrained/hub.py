@@ -27,6 +27,7 @@ FILES_OF_USE = (
     "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja", "chat_template.json",
     "generation_config.json", "preprocessor_config.json", "processor_config.json",
 )  # fmt: skip
+TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
     "bert": "bert",
     "gpt2": "gpt2",
@@ -55,11 +56,13 @@ def from_pretrained(
     are read one at a time, straight to their dtype and devices, so that memory peaks at the model and one leaf.
 
     Raises FileNotFoundError naming a missing file and where it comes from, PretrainedError naming an architecture or
-    option that jann does not know or a damaged file, WeightsError listing tensors that are missing or unexpected.
+    option that jann does not know, a quantised folder or a damaged file, WeightsError listing tensors that are missing
+    or unexpected.
     """
     folder = local_folder(folder)
     config = read_config(folder)
     family = family_of(config)
+    refuse_quantised(folder, config)
     model = family.from_config(config)
     placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
 
@@ -76,7 +79,9 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
-           tokeniser, chat template, options of generation; in config.json special tokens, and what as many labels mean
+           tokeniser, chat templates, options of generation; in config.json special tokens, and what as many labels mean
+
+    An index there and the shards that it names, of which the one file takes the place, are removed.
 
     Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it,
     FileNotFoundError where `like` is not.
@@ -93,14 +98,22 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     dtype = jnp.result_type(*named.values()).name
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    shards = set((shard_of(folder, INDEX) or {}).values())
     partial = folder / f".{WEIGHTS}.partial"
     save_file({name: jnp.asarray(array) for name, array in named.items()}, partial, {"format": "pt"})
     partial.replace(folder / WEIGHTS)
+    (folder / INDEX).unlink(missing_ok=True)  # only now that the new file is whole
+    for file in folder.glob("*.safetensors"):
+        if file.name in shards - {WEIGHTS}:
+            file.unlink()
     (folder / CONFIG).write_text(json.dumps({**config, "torch_dtype": dtype}, indent=2) + "\n")
     if like is not None and like.resolve() != folder.resolve():
-        for file in (like / name for name in FILES_OF_USE):
+        templates = (like / TEMPLATES).glob("*.jinja")
+        for file in (*(like / name for name in FILES_OF_USE), *templates):
             if file.exists():
-                shutil.copyfile(file, folder / file.name)
+                there = folder / file.relative_to(like)
+                there.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, there)
 
 
 def read_config(folder: Path, config: str = CONFIG, weights: str = WEIGHTS) -> dict[str, Any]:
@@ -161,13 +174,13 @@ def local_folder(name: str | Path) -> Path:
 
 @contextmanager
 def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], Callable[[str], np.ndarray]]]:
-    """-> (the names of all tensors, a function that reads one), from one file or the shards of an index."""
+    """-> (the names of all tensors, a function that reads one), from one file or the shards of an index.
+
+    Where there are both, the one file counts, as for transformers: it is what was written last over a folder of shards.
+    """
     index = f"{weights}.index.json"
-    if (folder / index).exists():
-        where = json.loads((folder / index).read_text())["weight_map"]
-    elif (folder / weights).exists():
-        where = None
-    else:
+    where = None if (folder / weights).exists() else shard_of(folder, index)
+    if where is None and not (folder / weights).exists():
         pickles = [file.name for file in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]]
         found = f"; {', '.join(pickles)} would run code as it is read: convert it to safetensors" if pickles else ""
         raise FileNotFoundError(f"{folder} holds no {weights} and no {index}{found}")
@@ -188,6 +201,11 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
             raise PretrainedError(f"{folder / where[lost[0]]} lacks {lost[0]}, which {index} places there")
         names = {_present(name): name for name in where}
         yield list(names), lambda name: files[where[names[name]]].read(names[name])
+
+
+def shard_of(folder: Path, index: str) -> dict[str, str] | None:
+    """The file of each tensor, by an index; without the index, None."""
+    return read_json(folder / index)["weight_map"] if (folder / index).exists() else None
 
 
 def _present(name: str) -> str:
@@ -255,6 +273,17 @@ def label_names(count: int) -> dict:
     """So many classes -> what a configuration says of them; nothing of none"""
     names = [f"LABEL_{i}" for i in range(count)]
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}} if count else {}
+
+
+def refuse_quantised(folder: Path, config: dict) -> None:
+    """Raises PretrainedError where the tensors are codes of the weights, and scales, by whatever method."""
+    for name in ("quantization_config", "compression_config"):
+        if config.get(name):
+            method = config[name].get("quant_method", config[name]) if isinstance(config[name], dict) else config[name]
+            raise PretrainedError(
+                f"{folder} is quantised ({name}: {method}), which jann does not read: take the model's folder in "
+                "bfloat16 or float32, or load this one with transformers, dequantise it there and save it"
+            )
 
 
 def refuse(config: dict, **supported: Any) -> None:

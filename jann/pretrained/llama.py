@@ -160,6 +160,11 @@ def _kind(model: Llama) -> str:
     raise PretrainedError(f"no published family has the options of {model} together: jann.save(folder, ...) keeps it")
 
 
+def copies(model: Llama) -> dict[str, str]:
+    """Their names of what is one with a parameter of ours -> its path."""
+    return {"lm_head.weight": "tokens/table"} if model.tied and not model.labels else {}
+
+
 def table(model: Llama, names: Sequence[str]) -> Table:
     """Files of the bare decoder lack the prefix."""
     bare = bool(names) and not any(name.startswith("model.") for name in names)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jann.pretrained.hub import PretrainedError, read_config, read_json
+from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
 
 def begin_tokens(folder: str | Path) -> list[int]:
@@ -82,7 +82,7 @@ def template_of(folder: str | Path, name: str | None = None, with_tools: bool = 
         found = {each["name"]: each["template"] for each in found}
     elif isinstance(found, str):
         found = {"default": found}
-    files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+    files = {file.stem: file for file in sorted((folder / TEMPLATES).glob("*.jinja"))}
     if (folder / "chat_template.jinja").exists():
         files["default"] = folder / "chat_template.jinja"
     found |= {each: file.read_text(encoding="utf-8") for each, file in files.items()}
@@ -98,15 +98,21 @@ def template_of(folder: str | Path, name: str | None = None, with_tools: bool = 
 
 
 def special_tokens(folder: str | Path) -> dict[str, str]:
-    """{"bos_token": "<s>", ...} of tokenizer_config.json, which templates write."""
-    options = {name: token for name, token in tokenizer_options(folder).items() if name.endswith("_token")}
+    """{"bos_token": "<s>", ...} of tokenizer_config.json, which templates write.
+
+    In folders from before that file listed the added tokens, those of special_tokens_map.json come first.
+    """
+    said = tokenizer_options(folder)
+    if "added_tokens_decoder" not in said:
+        said |= tokenizer_options(folder, "special_tokens_map.json")
+    options = {name: token for name, token in said.items() if name.endswith("_token")}
     texts = {name: token.get("content") if isinstance(token, dict) else token for name, token in options.items()}
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def tokenizer_options(folder: str | Path) -> dict[str, Any]:
-    """The folder's tokenizer_config.json; without one, nothing."""
-    file = Path(folder) / "tokenizer_config.json"
+def tokenizer_options(folder: str | Path, name: str = "tokenizer_config.json") -> dict[str, Any]:
+    """The folder's tokenizer_config.json, or its file of another name; without one, nothing."""
+    file = Path(folder) / name
     return read_json(file) if file.exists() else {}
 
 

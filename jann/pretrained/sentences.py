@@ -44,7 +44,6 @@ def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callab
     model, params = from_pretrained(folder)
     if not isinstance(model, BERT):
         raise PretrainedError(f"{folder} holds a {type(model).__name__}: sentences are encoded by a BERT")
-    tokenizer.no_padding()
     tokenizer.enable_truncation(min(most or model.positions, model.positions))
     embed = jax.jit(lambda *arrays: sentence_embedding(model, *arrays, **options))
 

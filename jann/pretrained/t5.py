@@ -64,6 +64,12 @@ def to_config(model: T5) -> dict:
     }
 
 
+def copies(model: T5) -> dict[str, str]:
+    """Their names of what is one with a parameter of ours -> its path."""
+    names = ("encoder.embed_tokens", "decoder.embed_tokens", *(("lm_head",) if model.tied else ()))
+    return {f"{name}.weight": "tokens/table" for name in names}
+
+
 def table(model: T5, names: Sequence[str]) -> Table:
     up = "DenseReluDense.wi_1.weight" if model.gated else "DenseReluDense.wi.weight"
 

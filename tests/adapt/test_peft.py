@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 import jann
 from jann.adapt import load_adapter, low_rank, merge, save_adapter
-from jann.models import BERT, GPT2, MLP, ViT
+from jann.models import BERT, GPT2, MLP, T5, ViT
 from jann.pretrained import PretrainedError, WeightsError, from_pretrained
+from jann.trees import partition
 
 FILE = Path(__file__).parents[1] / "goldens" / "adapters.safetensors"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -57,10 +58,14 @@ def same_tensors(a, b):
         assert a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes(), name
 
 
-SAVED = {"layers": "^head/|attention_norm", "embedding_saved": "^tokens/", "classifier": "^head", "images": "^head"}
+TABLES = ("embedding_saved", "tied_saved", "tied_head_saved")
+SAVED = {"layers": "^head/|attention_norm", "classifier": "^head", "images": "^head"}
+SAVED["embeddings_kept"] = "^tokens/|^head/"
+SAVED |= dict.fromkeys(TABLES, "^tokens/")
+PARTED = ("parted", "parted_saved")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in PARTED])
 def test_logits_are_those_of_peft_and_the_files_are_written_again(case, name, tmp_path):
     c = case(name)
     adapted = load_adapter(c.folder, c.model, c.params)
@@ -175,16 +180,52 @@ def test_missing_and_unexpected_tensors_and_ranks_are_named(saved):
         load_adapter(folder, GPT, params)
 
 
-def test_a_tied_table_that_peft_would_untie_is_refused(saved):
-    folder, params = saved
-    tensors = load_file(folder / WEIGHTS)
-    table = {"base_model.model.transformer.wte.weight": np.ones((11, 8), np.float32)}
-    save_file({**tensors, **table}, folder / WEIGHTS, {"format": "pt"})
-    edit(folder, modules_to_save=["wte"])
-    with pytest.raises(PretrainedError, match=r"transformer\.wte\.weight, which .* ties to its logits"):
-        load_adapter(folder, GPT, params)
-    edit(folder, ensure_weight_tying=True)
-    np.testing.assert_array_equal(load_adapter(folder, GPT, params)["tokens"]["table"], 1)
+@pytest.mark.parametrize("name", PARTED)
+def test_a_tied_table_that_peft_parts_is_for_an_untied_model(case, name):
+    """Whatever `ensure_weight_tying` says: PEFT ties no table called wte."""
+    c = case(name)
+    with pytest.raises(PretrainedError, match=r"lm_head\.weight another array than .*tied=False\), and params"):
+        load_adapter(c.folder, c.model, c.params)
+    model, base = replace(c.model, tied=False), {**c.params, "head": {"weight": c.params["tokens"]["table"].T}}
+    np.testing.assert_allclose(model(base, *c.inputs), c.model(c.params, *c.inputs), rtol=1e-5, atol=1e-6)
+    adapted = load_adapter(c.folder, model, base)
+    np.testing.assert_allclose(jax.jit(model)(adapted, *c.inputs), c.logits, rtol=1e-5, atol=2e-5)
+
+
+SIZES = {"vocab": 11, "embed": 8, "layers": 1, "heads": 2, "hidden": 12}
+TIED = {
+    "t5": (T5(**SIZES, head=3), "^tokens/", "decoder.embed_tokens encoder.embed_tokens lm_head shared"),
+    "t5_untied": (T5(**SIZES, head=3, tied=False), "^tokens/", "decoder.embed_tokens encoder.embed_tokens shared"),
+    "words": (
+        BERT(**SIZES, positions=8, head="words"), "^tokens/",
+        "bert.embeddings.word_embeddings cls.predictions.decoder",
+    ),
+    "words_and_head": (
+        BERT(**SIZES, positions=8, head="words"), "^tokens/|^head/bias",
+        "bert.embeddings.word_embeddings cls.predictions",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_what_is_one_with_a_saved_table_is_saved_beside_it(drawn, key, tmp_path, name):
+    """As PEFT makes an array of its own of each, and would leave the others as they were."""
+    model, also, modules = TIED[name]
+    base = drawn(model)
+    train, rest = partition(low_rank(model, base, rank=2, targets="query", key=key), also)
+    params = jann.combine(jax.tree.map(lambda leaf: leaf + 1, train), rest)
+    save_adapter(tmp_path, model, params, also=also)
+    config, arrays = json.loads((tmp_path / CONFIG).read_text()), load_file(tmp_path / WEIGHTS)
+    assert config["modules_to_save"] == modules.split()
+    tables = [value for key, value in arrays.items() if value.shape == (11, 8)]
+    assert len(tables) == (4 if name == "t5" else 3 if name == "t5_untied" else 2)
+    for table in tables:
+        np.testing.assert_array_equal(table, params["tokens"]["table"])
+    jax.tree.map(np.testing.assert_array_equal, load_adapter(tmp_path, model, base), params)
+    copy = next(name for name, value in arrays.items() if value.shape == (11, 8))
+    save_file({**arrays, copy: arrays[copy] + 1}, tmp_path / WEIGHTS, {"format": "pt"})
+    with pytest.raises(PretrainedError, match=r"the adapter makes .* another array than .*, which .* ties"):
+        load_adapter(tmp_path, model, base)
 
 
 def test_a_decoder_that_tells_labels_keeps_its_head_with_the_adapter(drawn, key, tmp_path):

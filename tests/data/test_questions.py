@@ -86,6 +86,18 @@ def test_long_questions_are_cut_and_the_tokenizer_stays_as_it_was():
     assert tokenizer.to_str() == before
 
 
+@pytest.mark.parametrize("asked", range(12))
+def test_a_cut_within_a_character_leaves_that_one_out(asked):
+    """In bytes, as "who " is 4 and an emoji 4 more; in the shortest rows that there may be"""
+    tokenizer = framed(train_bpe([], 260, SPECIAL))
+    said = Question("who 😀😀?", CONTEXT, ("Oslo",), (CONTEXT.index("Oslo"),))
+    rows = question_rows(tokenizer, [said], asked + 3 + 20 + 1, 20, asked)
+    kept = "who 😀😀?"[: asked if asked < 4 else 3 + asked // 4]
+    frame = [2, *tokenizer.encode(kept, add_special_tokens=False).ids, 3]
+    assert len(frame) <= asked + 2 and (rows["token"][:, : len(frame)] == frame).all()
+    assert tokenizer.decode(frame[1:-1]) == kept and rows["begin"].any()
+
+
 def test_the_likeliest_window_answers_and_no_answer_needs_all_windows():
     asked = [Question("who ?", CONTEXT), Question("where ?", CONTEXT)]
     rows = question_rows(in_words(), asked, 20, 4, asked=4)

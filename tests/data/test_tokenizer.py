@@ -25,6 +25,17 @@ def test_published_tokenizers(goldens, name):
     assert len(expected["single"]) == 8
 
 
+def test_texts_are_neither_cut_nor_filled_up_as_the_file_was_last_used(tmp_path):
+    tokenizer = train_bpe(TEXTS, 300)
+    short, long = (tokenizer.encode(text).ids for text in ("cat", TEXTS[0]))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    again = load_tokenizer(tmp_path)
+    assert len(short) < 4 < len(long) and again.encode("cat").ids == short and again.encode(TEXTS[0]).ids == long
+    assert [found.ids for found in again.encode_batch(["cat", TEXTS[0]])] == [short, long]
+
+
 def test_missing_and_damaged_tokenizers_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing: give a folder as published"):
         load_tokenizer(tmp_path)

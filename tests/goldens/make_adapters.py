@@ -3,7 +3,7 @@
     pip install peft transformers torch
     python tests/goldens/make_adapters.py
 
-Made with peft 0.21.2, transformers 5.23.0, torch 2.15.0. Every case holds the base model's tensors, the adapter's,
+Made with peft 0.21.2, transformers 5.23.0, torch 2.13.0. Every case holds the base model's tensors, the adapter's,
 inputs and logits: {case}/base/{name}, {case}/adapter/{name}, {case}/inputs, {case}/logits; configurations are metadata.
 """
 
@@ -27,6 +27,13 @@ FAMILIES = {
         transformers.LlamaConfig(
             vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
             intermediate_size=12, head_dim=6,
+        ),
+    ),
+    "llama_tied": (
+        transformers.LlamaForCausalLM,
+        transformers.LlamaConfig(
+            vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            intermediate_size=12, head_dim=6, tie_word_embeddings=True,
         ),
     ),
     "bert": (
@@ -62,10 +69,24 @@ CASES = {
     }),
     "all_linear": ("llama", {"target_modules": "all-linear", "r": 2, "lora_alpha": 3}),
     "embedding_saved": ("llama", {"target_modules": ["k_proj"], "modules_to_save": ["embed_tokens"], "r": 2}),
+    "tied_saved": ("llama_tied", {
+        "target_modules": ["k_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "tied_head_saved": ("gpt2", {
+        "target_modules": ["c_attn"], "modules_to_save": ["wte", "lm_head"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "parted": ("gpt2", {
+        "target_modules": ["c_attn"], "modules_to_save": ["wte"], "ensure_weight_tying": True, "r": 2,
+    }),
+    "parted_saved": ("llama_tied", {"target_modules": ["k_proj"], "modules_to_save": ["lm_head"], "r": 2}),
+    "head_adapted": ("llama", {"target_modules": ["q_proj", "lm_head"], "r": 2}),
+    "embeddings_kept": ("llama", {"target_modules": ["q_proj"], "r": 2}),
     "classifier": ("bert", {"target_modules": ["query", "output.dense"], "task_type": "SEQ_CLS", "r": 2}),
     "sequences": ("t5", {"target_modules": ["q", "v", "o", "wi_1"], "r": 2, "use_rslora": True}),
     "images": ("vit", {"target_modules": ["q_proj", "fc2"], "modules_to_save": ["classifier"], "r": 2}),
 }  # fmt: skip
+# What is no longer as in the base's folder, and so is kept with the adapter.
+CHANGED = {"head_adapted": ["lm_head"], "embeddings_kept": ["lm_head", "model.embed_tokens"]}
 
 
 def randomise(model, seed):
@@ -94,13 +115,18 @@ def main():
         inputs = inputs_of(kind)
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(f"{folder}/base")
+            for name in CHANGED.get(case, ()):
+                model.get_submodule(name).weight.data *= 1.5
             adapted = peft.get_peft_model(model, peft.LoraConfig(**options)).eval()
             random = torch.Generator().manual_seed(1)
             with torch.no_grad():
                 for parameter in (p for p in adapted.parameters() if p.requires_grad):
                     parameter.copy_(0.4 * torch.randn(parameter.shape, generator=random))
                 arrays[f"{case}/logits"] = adapted(**inputs).logits
-            adapted.save_pretrained(f"{folder}/adapter")
+            kept = True if case in CHANGED else "auto"
+            adapted.save_pretrained(f"{folder}/adapter", save_embedding_layers=kept)
+            again = peft.PeftModel.from_pretrained(build.from_pretrained(f"{folder}/base"), f"{folder}/adapter")
+            torch.testing.assert_close(again.eval()(**inputs).logits, arrays[f"{case}/logits"])
             configs[case] = {
                 part: json.loads(Path(folder, part, name).read_text())
                 for part, name in (("base", "config.json"), ("adapter", "adapter_config.json"))

@@ -12,7 +12,7 @@ from safetensors.flax import load_file, save_file
 
 import jann
 from jann.models import BERT, GPT2, T5, Llama, ViT
-from jann.pretrained import PretrainedError, WeightsError, from_pretrained, hub, save_pretrained
+from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.llama import from_config as llama_of
 
 LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)
@@ -90,6 +90,26 @@ def test_shards_are_gathered_and_a_missing_one_is_named(folder, drawn):
         from_pretrained(folder)
 
 
+def test_what_is_written_over_shards_is_what_is_read(folder, drawn):
+    """As transformers reads the folder; what the index names elsewhere is no shard of it."""
+    old, tensors = drawn(LLAMA), load_file(folder / hub.WEIGHTS)
+    names, outside = sorted(tensors), folder.parent / "outside.safetensors"
+    for file, part in ((folder / "a.safetensors", names[:5]), (outside, names[5:]), (folder / "b.safetensors", [])):
+        save_file({name: tensors[name] for name in part}, file)
+    where = dict.fromkeys(names[:5], "a.safetensors") | dict.fromkeys(names[5:], f"../{outside.name}")
+    (folder / hub.INDEX).write_text(json.dumps({"weight_map": where}))
+    (folder / hub.WEIGHTS).unlink()
+    model, params = from_pretrained(folder)
+    same(params, old)
+    new = jax.tree.map(lambda leaf: leaf + 1, params)
+    index = (folder / hub.INDEX).read_text()
+    save_pretrained(folder, model, new, like=folder)
+    same(from_pretrained(folder)[1], new)
+    assert {f.name for f in folder.iterdir()} == {hub.CONFIG, hub.WEIGHTS, "b.safetensors"} and outside.exists()
+    (folder / hub.INDEX).write_text(index)
+    same(from_pretrained(folder)[1], new)
+
+
 def test_half_precision_stays_or_becomes_what_is_asked(tmp_path, drawn):
     low = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), drawn(LLAMA))
     save_pretrained(tmp_path, LLAMA, low)
@@ -138,7 +158,10 @@ def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     edit(there, hidden_act="relu", _name_or_path="there", problem_type="single_label_classification")
     for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "notes.txt"):
         (there / file).write_text(file)
+    (there / "additional_chat_templates").mkdir()
+    (there / "additional_chat_templates/tool_use.jinja").write_text("tools{{ tools | length }}")
     save_pretrained(back, model, drawn(model), like=there)
+    assert chat_prompt(back, [{"role": "user", "content": "hi"}], tools=[{}]) == "tools1"
     config = hub.read_config(back)
     assert {**config, "hidden_act": "relu", "_name_or_path": "there"} == hub.read_config(there)
     assert {f.name for f in back.iterdir()} == {f.name for f in there.iterdir()} - {"notes.txt"}
@@ -171,6 +194,24 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     edit(folder, model_type="gpt2", architectures=None, add_cross_attention=True)
     with pytest.raises(PretrainedError, match="add_cross_attention=True is not supported"):
         from_pretrained(folder)
+
+
+def test_a_quantised_folder_is_refused_and_not_read_as_if_its_codes_were_weights(folder, drawn):
+    tensors = load_file(folder / hub.WEIGHTS)
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        scale = jnp.abs(tensors[name]).max() / 448
+        tensors |= {name: (tensors[name] / scale).astype(jnp.float8_e4m3fn), f"{name}_scale_inv": scale[None, None]}
+    save_file(tensors, folder / hub.WEIGHTS)
+    edit(folder, quantization_config={"quant_method": "fp8", "weight_block_size": [128, 128]})
+    with pytest.raises(PretrainedError, match=r"is quantised \(quantization_config: fp8\).*in bfloat16 or float32"):
+        from_pretrained(folder, dtype=jnp.float32)
+    edit(folder, quantization_config={"load_in_4bit": True})
+    with pytest.raises(PretrainedError, match=r"is quantised \(quantization_config: {'load_in_4bit': True}\)"):
+        from_pretrained(folder)
+    save_pretrained(folder, LLAMA, drawn(LLAMA), like=folder)
+    same(from_pretrained(folder)[1], drawn(LLAMA))
+    edit(folder, quantization_config=None)
+    same(from_pretrained(folder)[1], drawn(LLAMA))
 
 
 def test_the_configuration_of_another_family_is_noticed(folder):

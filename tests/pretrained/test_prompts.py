@@ -70,6 +70,22 @@ def test_a_folders_template_and_special_tokens(tmp_path):
     assert chat_prompt(folder, HI) == "1</s>"
 
 
+def test_special_tokens_of_their_own_file(tmp_path):
+    """As transformers 5 reads it: before tokenizer_config.json, unless that lists the added tokens."""
+    template = "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}{{ pad_token }}"
+    folder = folder_with(tmp_path, chat_template=template, eos_token="<e>", pad_token="<p>")
+    file = folder / "special_tokens_map.json"
+    file.write_text(json.dumps({"bos_token": "<s>", "eos_token": {"content": "</s>", "lstrip": False}}))
+    assert chat_prompt(folder, HI) == "<s>hi</s><p>"
+    folder_with(tmp_path, chat_template=template, eos_token="<e>", added_tokens_decoder={})
+    assert chat_prompt(folder, HI) == "hi<e>"
+    file.write_text("{")
+    assert chat_prompt(folder, HI) == "hi<e>"
+    folder_with(tmp_path, chat_template=template)
+    with pytest.raises(PretrainedError, match="special_tokens_map.json is not whole JSON"):
+        chat_prompt(folder, HI)
+
+
 def test_several_templates_of_a_folder(tmp_path):
     named = [{"name": "default", "template": "d{{ 1 }}"}, {"name": "tool_use", "template": "t{{ tools | length }}"}]
     folder = folder_with(tmp_path / "named", chat_template=named)

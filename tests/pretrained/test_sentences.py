@@ -62,6 +62,8 @@ def test_an_encoder_goes_from_text_to_pytorchs_embeddings(minilm, golden):
 def folder(tmp_path, drawn):
     """A small encoder of one's own."""
     tokenizer = train_bpe(["a b c d"], 300)
+    tokenizer.enable_truncation(2)  # how it was last used: no matter
+    tokenizer.enable_padding(length=12)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     model = BERT(300, 16, 2, 8, 1, 2, 8, head="features", pooler=True)
     save_pretrained(tmp_path, model, drawn(model))
