@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, listed
+from jann.core import Model
 from jann.generation.choice import warped
-from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed
+from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed, ready
 from jann.trees import Tree
 
 
@@ -45,11 +45,12 @@ def speculate(
         raise ValueError(f"new={new}, guesses={guesses}: both must be at least 1")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, None, None)
+    params, draft_params = ready(model, params), ready(draft, draft_params)
     tokens, lengths = packed(prompts, model.vocab)
     room = min(checked_room(each, tokens, lengths, new + guesses + 1) for each in (model, draft))
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(
-        (model, draft), (listed(model, params), listed(draft, draft_params)), tokens, lengths, key, numbers,
+        (model, draft), (params, draft_params), tokens, lengths, key, numbers,
         new=new, room=room, guesses=guesses, top_k=top_k, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 

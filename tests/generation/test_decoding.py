@@ -1,5 +1,6 @@
 """Cached equals uncached, a batch equals its rows, samples are distributed as the model says."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 import jann
-from jann.generation import beam_search, beams, decoding, generate, speculate, stream
+from jann.generation import beam_search, beams, decoding, for_decoding, generate, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
 names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
@@ -217,6 +218,11 @@ def test_a_finished_beam_is_worth_its_own_length(decoder):
         ([[1], [2, 11]], {}, r"prompt 1 has token 11: ids are 0 .. 10"),
         ([[-1]], {}, "token -1"),
         ([], {}, "there is no prompt"),
+        ([5, 6, 7], {}, r"prompt 0 is 5, no list of token ids: a single prompt is given as \[ids\]"),
+        (np.array([5, 6, 7]), {}, "prompt 0 is 5, no list of token ids"),
+        ([[5, 6], [5.9, 6.2]], {}, r"prompt 1 is an array \[2\] of float64: give a list of token ids"),
+        (np.ones((1, 2, 3), int), {}, r"prompt 0 is an array \[2, 3\] of int64"),
+        ([[2**32 + 1]], {}, "prompt 0 has token 4294967297"),
         ([[1] * 30], {"new": 20}, "30 tokens and 20 new ones are more than the model's 40 positions"),
         ([[1]], {"new": 0}, "at least one token"),
         ([[1]], {"temperature": 0.5}, "temperature: sampling needs a key"),
@@ -231,6 +237,45 @@ def test_what_cannot_be_generated_says_why(decoder, prompts, options, message):
     model, params = decoder("gpt2")
     with pytest.raises(ValueError, match=message):
         generate(model, params, prompts, **{"new": 4, **options})
+
+
+def test_parameters_of_another_model_are_refused(decoder):
+    model, params = decoder("gpt2")
+    draft = decoder("llama")
+    tuned, prompted = jann.adapt.prompt_tuned(model, params, tokens=[1, 2])
+    factors, _ = jann.adapt.trainable(jann.adapt.low_rank(model, params, key=jax.random.key(0)))
+    smaller = jax.jit(dataclasses.replace(model, vocab=7).init)(jax.random.key(0))
+    ways = {
+        "generate": lambda model, params: generate(model, params, [[1]], 4),
+        "stream": lambda model, params: next(stream(model, params, [1], 4)),
+        "beam_search": lambda model, params: beam_search(model, params, [[1]], 4),
+        "speculate": lambda model, params: speculate(model, params, *draft, [[1]], 4),
+        "draft": lambda model, params: speculate(*draft, model, params, [[1]], 4),
+    }
+    for make in ways.values():
+        with pytest.raises(jann.ShapeError, match=r"tokens/table: wanted \[vocab=11, embed=16\], got \[7, 16\]"):
+            make(model, smaller)
+    for wrong, path in ((prompted, "prompt: unexpected"), (factors, "tokens/table: missing")):
+        with pytest.raises(jann.ShapeError, match=path):
+            generate(model, wrong, [[1]], 4)
+    with pytest.raises(jann.ShapeError, match="prompt: missing"):
+        generate(tuned, params, [[1]], 4)
+
+
+def test_parameters_in_every_form_pass_also_within_a_program(decoder, key):
+    model, params = decoder("gpt2")
+    factors, rest = jann.adapt.trainable(jann.adapt.low_rank(model, params, key=key, targets="qkv"))
+    adapted = jann.combine(rest, jax.tree.map(lambda leaf: leaf + 0.5, factors))
+
+    def made(params):
+        return generate(model, params, PROMPTS, 5).tokens
+
+    for form in (params, jann.core.listed(model, params), for_decoding(model, params), adapted):
+        want = made(form)
+        np.testing.assert_array_equal(jax.jit(made)(form), want)
+        both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), form)
+        np.testing.assert_array_equal(jax.vmap(made)(both), [want, want])
+    assert (want != made(params)).any()
 
 
 def test_unknown_options_and_other_vocabularies_are_errors(decoder):
