@@ -181,6 +181,30 @@ def test_speculation_without_a_key_is_greedy_and_takes_fewer_passes(decoder):
     assert fewest == 3 <= passes
 
 
+@pytest.mark.parametrize(
+    ("prompts", "wide"),
+    [([[1, 2, 3] * 6], False), ([[1, 2, 3] * 6, [7]], False), ([[1, 2, 3] * 6], True)],
+    ids=["one", "two", "in 64 bits"],
+)
+def test_speculation_goes_up_to_the_models_last_position(decoder, prompts, wide):
+    with jax.enable_x64(wide):
+        model, params = decoder("gpt2")
+        draft, draft_params = decoder("llama")
+        want = generate(model, params, prompts, 22)
+        for small in ((draft, draft_params), (model, params)):
+            made, _ = speculate(model, params, *small, prompts, 22, guesses=5)
+            np.testing.assert_array_equal(made.tokens, want.tokens)
+        with pytest.raises(ValueError, match="18 tokens and 23 new ones are more than the model's 40 positions"):
+            speculate(draft, draft_params, model, params, prompts, 23)
+
+
+def test_an_encoder_decoder_does_not_speculate(decoder):
+    model = jann.models.T5(11, 8, 1, 2, 3, 12)
+    for pair in ((model, {}, *decoder("llama")), (*decoder("llama"), model, {})):
+        with pytest.raises(ValueError, match=r"T5\(.*\) begins from inputs: .* GPT2 and Llama, use generate"):
+            speculate(*pair, [[1]], 4)
+
+
 def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
     model, params = decoder("gpt2", 3.0)
     prompt, vocab = [1, 2, 3], model.vocab
