@@ -36,6 +36,38 @@ def test_in_pieces_with_a_cache_equals_the_whole(decoder, name):
         assert length.tolist() == [12, 12]
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+@names
+def test_beyond_the_caches_room_nothing_is_made_up(decoder, name, rows):
+    model, params = decoder(name)
+    tokens = jax.random.randint(jax.random.key(1), (rows, 7), 0, 11)
+    want, run = jax.jit(model)(params, tokens), jax.jit(model.apply)
+    state, steps = model.cache((rows,), 4), []
+    with jax.debug_nans(False):
+        for i in range(7):
+            logits, state = run(params, tokens[:, i : i + 1], state=state)
+            steps.append(np.asarray(logits))
+        padded, longer = (
+            np.asarray(run(params, tokens, lengths=jnp.full(rows, there), state=model.cache((rows,), 4))[0])
+            for there in (4, 6)
+        )
+    steps = np.concatenate(steps, 1)
+    for logits in (steps, padded, longer):
+        np.testing.assert_allclose(logits[:, :4], want[:, :4], rtol=1e-5, atol=1e-5)
+    assert np.isnan(steps[:, 4:]).all() and np.isnan(longer[:, 4:6]).all()
+    assert np.isfinite(padded).all()  # it is padding that there is no room for
+    with pytest.raises(ValueError, match="7 tokens are more than the 4 places of the state: begin with a longer cache"):
+        model.apply(params, tokens, state=model.cache((rows,), 4))
+
+
+@names
+def test_documents_are_refused_beside_a_state(decoder, name):
+    model, params = decoder(name)
+    documents, positions = jnp.array([1, 1, 2, 2]), jnp.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match="documents are told apart without a state only: read one after another"):
+        model.apply(params, jnp.arange(4), None, positions, documents, state=model.cache((), 8))
+
+
 @names
 def test_no_token_sees_a_later_one(decoder, name):
     model, params = decoder(name)
