@@ -354,9 +354,10 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
         return new + 1
     limit = getattr(model, "limit", None)
     if limit is not None and lengths.max() + new > limit:
+        beside = f" beside its {model.places} vectors" if hasattr(model, "places") else ""
         raise ValueError(
-            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions: "
-            f"shorten the prompt or ask for fewer"
+            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions"
+            f"{beside}: shorten the prompt or ask for fewer"
         )
     room = tokens.shape[1] + new
     return room if limit is None else min(room, limit)

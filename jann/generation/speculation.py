@@ -95,7 +95,7 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
     def one(carry):
         i, last, count, done, made, state, draft_state = carry
         awake = (~done).astype(jnp.int32)
-        begin = state["length"]
+        begin, draft_begin = state["length"], draft_state["length"]
         # Of the guesses only so many are read as are still to be made: beyond them there may be no place.
         left = awake * (new - count)
 
@@ -139,8 +139,8 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
         done = done | stops.any(1) | (count >= new)
         last = jnp.where(awake == 1, corrected, last)
         # Both caches hold guesses that did not stand; what comes next lies over them.
-        length = begin + awake * (accepted + 1)
-        state, draft_state = {**state, "length": length}, {**draft_state, "length": length}
+        stand = awake * (accepted + 1)
+        state, draft_state = {**state, "length": begin + stand}, {**draft_state, "length": draft_begin + stand}
         return i + 1, last, count, done, made, state, draft_state
 
     start = (0, last, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool), made, *states)
