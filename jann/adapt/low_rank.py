@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, Param, Spec, in_form_of, init
-from jann.layers import LowRank, linear_spec, zeros
+from jann.layers import LowRank, Turned, linear_spec, zeros
 from jann.layers.low_rank import kernel_axes
 from jann.trees import Node, Tree, flatten, partition, path_name, unflatten
 
@@ -52,9 +53,7 @@ def low_rank(
     chosen = {path: param for path, param in kernels.items() if re.search(targets, path)}
     if not chosen:
         raise ValueError(f"no kernel's path matches {targets!r}; the kernels are: {', '.join(kernels)}")
-    bases = flatten(params)
-    if taken := [path for path in chosen if isinstance(bases[path], Node)]:
-        raise ValueError(f"{', '.join(taken)} is of low rank already: jann.adapt.merge(params) first, or choose others")
+    bases = plain_kernels(flatten(params), chosen)
     drawn = flatten(init(unflatten({path: factors_spec(param, rank) for path, param in chosen.items()}), key))
     scale = alpha / (math.sqrt(rank) if rank_stabilised else rank)
 
@@ -63,6 +62,17 @@ def low_rank(
         return LowRank(bases[path], drawn[f"{path}/down"], drawn[f"{path}/up"], jnp.full(lead, scale, jnp.float32))
 
     return replaced(params, {path: node(path, param) for path, param in chosen.items()})
+
+
+def plain_kernels(leaves: dict[str, Any], paths: Iterable[str]) -> dict[str, jax.Array]:
+    """The leaves at these paths as arrays, those of `for_decoding` turned back: training has many rows at once.
+
+    Raises ValueError for those that are of low rank already.
+    """
+    paths = sorted(paths)
+    if taken := [path for path in paths if is_low_rank(leaves[path])]:
+        raise ValueError(f"{', '.join(taken)} is of low rank already: jann.adapt.merge(params) first, or choose others")
+    return {path: jnp.asarray(leaf) if isinstance(leaf := leaves[path], Turned) else leaf for path in paths}
 
 
 def is_kernel(param: Param) -> bool:

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jann.adapt.low_rank import is_kernel, replaced
+from jann.adapt.low_rank import is_kernel, plain_kernels, replaced
 from jann.adapt.peft_config import is_saved, rank_and_scale, refuse_others, targets_of
 from jann.core import Model, Param, check, in_form_of
 from jann.layers import LowRank
 from jann.pretrained.hub import PretrainedError, family_for, read_config, tensors
 from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_their_order, sources_of
-from jann.trees import Node, Tree, flatten
+from jann.trees import Tree, flatten
 
 CONFIG, WEIGHTS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 HEAD = "lm_head"  # a decoder's: PEFT saves it with its own adapter too, and ties it to a table
@@ -108,8 +108,7 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
         lines = "\n  ".join(problems[:20] + more)
         raise WeightsError(f"the adapter in {folder} does not fit {model}:\n  {lines}")
     refuse_parted(model, leaves, places, copies, given)
-    if adapted := sorted({place.path for place in modules.values() if isinstance(leaves[place.path], Node)}):
-        raise ValueError(f"{', '.join(adapted)} is of low rank already: jann.adapt.merge(params) first")
+    leaves |= plain_kernels(leaves, {place.path for place in modules.values()})
     factors: dict[str, dict[int, tuple]] = {}
     for module, place in modules.items():
         down, up = (given[f"{module}.lora_{side}.weight"].T for side in "AB")

@@ -30,28 +30,28 @@ class PromptTuned(Model):
         return {"prompt": prompt, "model": self.model.spec()}
 
     def apply(self, params, tokens, lengths=None, state=None, key=None):
-        """tokens[..., time] of which `lengths` are there -> logits of the token after each, [..., time, vocab]"""
+        """tokens[..., time] of which `lengths` are there -> logits of the token after each, [..., time, vocab]
+
+        state:  from `cache`: then tokens go on from those before, and the state holds them too
+        """
         x, state = self.features(params, tokens, lengths, state, key)
         return self.logits(params, x), state
 
     def features(self, params, tokens, lengths=None, state=None, key=None):
         """tokens[..., time] -> (what the logits are made of [..., time, embed], state)
 
-        state:  from `begin`: then the vectors, and tokens before these, are in it already
+        state:  from `cache`: then the vectors are read first; the one that comes back has them in it
         """
-        if state is not None:
+        if state is not None and "unprompted" not in state:
             return self.model.features(params["model"], tokens, lengths=lengths, state=state, key=key)
-        x, _ = self.prompted(params, tokens, lengths, None, key)
-        return x[..., self.places :, :], None
-
-    def prompted(self, params, tokens, lengths, state, key=None):
-        """tokens[..., time] -> (features of vectors and tokens [..., places + time, embed], the state with both)"""
         x = embedding(params["model"]["tokens"], tokens)
         prompt = jnp.broadcast_to(params["prompt"].astype(x.dtype), (*tokens.shape[:-1], *params["prompt"].shape))
         x = jnp.concatenate([prompt, x], -2)
         stand_ins = jnp.zeros(x.shape[:-1], jnp.int32)
         lengths = None if lengths is None else jnp.asarray(lengths) + self.places
-        return self.model.features(params["model"], stand_ins, lengths=lengths, state=state, key=key, embedded=x)
+        state = None if state is None else state["unprompted"]
+        x, state = self.model.features(params["model"], stand_ins, lengths=lengths, state=state, key=key, embedded=x)
+        return x[..., self.places :, :], state
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
@@ -61,21 +61,18 @@ class PromptTuned(Model):
     def vocab(self) -> int:
         return self.model.vocab
 
-    def begin(self, params, inputs, lengths, places: int, dtype: Any = jnp.float32):
-        """What `generate` starts from: inputs[rows, time] -> (the last of each row [rows, 1], a state with all before)
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that it can see after its vectors; None where the model has no limit."""
+        limit = getattr(self.model, "limit", None)
+        return None if limit is None else limit - self.places
 
-        Raises ValueError where vectors, inputs (as `generate` fills them up) and what is to be made are more than the
-        model's positions.
+    def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):
+        """The state before the first token, with room for the vectors and `places` tokens in rows of shape `lead`.
+
+        The vectors are not in it, being parameters: the first tokens that are read with it come behind them.
         """
-        room, limit = self.places + inputs.shape[-1] + places - 1, getattr(self.model, "limit", None)
-        if limit is not None and room > limit:
-            raise ValueError(
-                f"{self.places} vectors, {inputs.shape[-1]} tokens and {places - 1} new ones are more than the model's "
-                f"{limit} positions: shorten the prompt or ask for fewer"
-            )
-        state = self.model.cache(inputs.shape[:-1], room, dtype)
-        _, state = self.prompted(params, inputs, lengths - 1, state)
-        return jnp.take_along_axis(jnp.asarray(inputs), lengths[:, None] - 1, 1), state
+        return {"unprompted": self.model.cache(lead, self.places + places, dtype)}
 
 
 def prompt_tuned(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, listed
+from jann.core import Model
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import (
     Generated,
@@ -18,6 +18,7 @@ from jann.generation.decoding import (
     first_places,
     packed,
     processed,
+    ready,
     step,
     while_growing,
 )
@@ -55,12 +56,12 @@ def beam_search(
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)
+    params = ready(model, params)
     tokens, lengths = packed(prompts, model.vocab)
     room = checked_room(model, tokens, lengths, new)
     return _searched(
-        model, listed(model, params), tokens, lengths, length_penalty, repetition_penalty, new=new, room=room,
-        beams=beams, results=results, stop=tuple(stop), early=early, no_repeat=no_repeat, pad=pad,
-        dtype=jnp.dtype(dtype),
+        model, params, tokens, lengths, length_penalty, repetition_penalty, new=new, room=room, beams=beams,
+        results=results, stop=tuple(stop), early=early, no_repeat=no_repeat, pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, as_spec, in_form_of, listed
+from jann.core import Model, as_spec, check, in_form_of, listed
 from jann.drawing import checked_key
 from jann.generation.choice import choose, no_repeated_ngrams, repetition_penalised
 from jann.layers import Turned
@@ -67,8 +67,9 @@ def generate(
     once for each shape of prompts (padded to a multiple of 16) and choice of options; numbers may change freely.
     For many calls, with one row each, on a CPU: `for_decoding` first.
 
-    Raises ValueError for an empty prompt, a token id that the model does not have, more tokens than it has positions
-    for, and options that contradict each other.
+    Raises ValueError for a model that is no decoder, a prompt that is empty or no list of ids, a token id that the
+    model does not have, more tokens than it has positions for, and options that contradict each other; ShapeError,
+    which lists them, for parameters that are not the model's.
     """
     if new < 1:
         raise ValueError(f"new={new}: generate makes at least one token")
@@ -76,12 +77,13 @@ def generate(
         raise ValueError(f"samples={samples}: several of a prompt differ only by sampling, which needs a key")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, repetition_penalty, no_repeat)
+    params = ready(model, params)
     tokens, lengths = packed(prompts, model.vocab)
     room = checked_room(model, tokens, lengths, new)
     tokens, lengths = np.repeat(tokens, samples, 0), np.repeat(lengths, samples, 0)
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
-        model, listed(model, params), tokens, lengths, key, numbers, repetition_penalty,
+        model, params, tokens, lengths, key, numbers, repetition_penalty,
         new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
@@ -96,7 +98,7 @@ def stream(
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
-    params = listed(model, params)
+    params = ready(model, params)
     tokens, lengths = packed([prompt], model.vocab)
     room = checked_room(model, tokens, lengths, new)
     logits, state, seen, seen_lengths = _begun(
@@ -303,17 +305,36 @@ def processed(logits, seen, lengths, penalty, no_repeat):
     return logits
 
 
+def ready(model: Model, params: Tree) -> Tree:
+    """The model's parameters in the form for decoding, blocks listed.
+
+    Raises ValueError where the model does not tell the next token, ShapeError where the parameters are not its own:
+    the compiled programs call its `features`, which look at neither, and of another model's make NaN or nonsense.
+    """
+    if not (hasattr(model, "begin") or hasattr(model, "cache")):
+        raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
+    if getattr(model, "labels", 0):
+        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
+    check(model, params)
+    return listed(model, params)
+
+
 def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Lists of ids -> (tokens[rows, time], lengths[rows]), filled with zeros to a multiple, so that few shapes compile.
 
-    Raises ValueError naming the prompt that is empty, or has an id that is not in 0 .. vocab - 1.
+    Raises ValueError naming the prompt that is empty, no list of integers, or has an id that is not in 0 .. vocab - 1.
     """
-    rows = [np.asarray(prompt, np.int64).reshape(-1) for prompt in prompts]
+    rows = [np.asarray(prompt) for prompt in prompts]
     if not rows:
         raise ValueError("there is no prompt: give a list of lists of token ids")
     for i, row in enumerate(rows):
-        if not len(row):
+        if not row.ndim:
+            raise ValueError(f"prompt {i} is {row.item()!r}, no list of token ids: a single prompt is given as [ids]")
+        if not row.size:
             raise ValueError(f"prompt {i} is empty: begin with at least one token, such as the start token")
+        if row.ndim > 1 or row.dtype.kind not in "iu":
+            kind = f"an array {list(row.shape)} of {row.dtype}"
+            raise ValueError(f"prompt {i} is {kind}: give a list of token ids, such as tokenizer.encode(text).ids")
         if row.min() < 0 or row.max() >= vocab:
             wrong = row.min() if row.min() < 0 else row.max()
             raise ValueError(f"prompt {i} has token {wrong}: ids are 0 .. {vocab - 1}")
@@ -327,19 +348,16 @@ def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray
 def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
     """How many tokens the cache is made for.
 
-    Raises ValueError where the model has fewer positions, or does not tell the next token.
+    Raises ValueError where the model has fewer positions.
     """
     if hasattr(model, "begin"):
         return new + 1
-    if not hasattr(model, "cache"):
-        raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
-    if getattr(model, "labels", 0):
-        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
     limit = getattr(model, "limit", None)
     if limit is not None and lengths.max() + new > limit:
+        beside = f" beside its {model.places} vectors" if hasattr(model, "places") else ""
         raise ValueError(
-            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions: "
-            f"shorten the prompt or ask for fewer"
+            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions"
+            f"{beside}: shorten the prompt or ask for fewer"
         )
     room = tokens.shape[1] + new
     return room if limit is None else min(room, limit)

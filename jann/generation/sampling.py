@@ -16,9 +16,11 @@ def sample(
 
     step:   `step(tokens[..., time], state) -> (logits[..., time, vocab], state)`, where the logits at a place foretell
             the next token: `partial(model.apply, params)` of a model that takes a state, with the state by position.
-            It reads the prompt at once, then one token at a time; temperature 0 takes the likeliest.
+            It reads the prompt at once, then one token at a time; temperature 0 takes the likeliest. A step that needs
+            the last token only, such as a table of pairs, returns () as its state.
 
-    Put it under `jax.jit` as a whole. Raises ValueError for an empty prompt or n < 1.
+    Put it under `jax.jit` as a whole. Raises ValueError for an empty prompt, n < 1, or a step that keeps no state: of
+    a transformer without a cache, each token would follow from the one before alone. For those there is `generate`.
     """
     if n < 1 or prompt.shape[-1] < 1:
         raise ValueError(f"n={n} and a prompt of {prompt.shape[-1]} tokens: both must be at least 1")
@@ -29,6 +31,11 @@ def sample(
         return jnp.where(temperature > 0, warm, logits.argmax(-1)).astype(prompt.dtype)
 
     logits, state = step(prompt, state)
+    if state is None and n > 1:
+        raise ValueError(
+            "the step returned None as its state, so each token would be drawn without those before the last: GPT2, "
+            "Llama and others with a cache go with jann.generation.generate; a step that needs no state returns ()"
+        )
 
     def one(carry, i):
         token, state = carry

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, listed
+from jann.core import Model
 from jann.generation.choice import warped
-from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed
+from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed, ready
 from jann.trees import Tree
 
 
@@ -37,19 +37,23 @@ def speculate(
     probability that makes the result distributed exactly as without a draft (without a key: the same tokens). `passes`
     says how often the model ran; close to new / (guesses + 1) if the draft is good.
 
-    Options are those of `generate`; decoders only. Raises ValueError where the vocabularies differ.
+    Options and errors are those of `generate`. Raises ValueError also where the vocabularies differ, or one of the two
+    is no decoder but reads its inputs apart, such as T5.
     """
+    if other := next((each for each in (model, draft) if hasattr(each, "begin")), None):
+        raise ValueError(f"{other} begins from inputs: speculation is for decoders, GPT2 and Llama, use generate")
     if draft.vocab != model.vocab:
         raise ValueError(f"the draft has {draft.vocab} tokens and the model {model.vocab}: they must share them")
     if new < 1 or guesses < 1:
         raise ValueError(f"new={new}, guesses={guesses}: both must be at least 1")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, None, None)
+    params, draft_params = ready(model, params), ready(draft, draft_params)
     tokens, lengths = packed(prompts, model.vocab)
-    room = min(checked_room(each, tokens, lengths, new + guesses + 1) for each in (model, draft))
+    room = min(checked_room(each, tokens, lengths, new) for each in (model, draft))
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(
-        (model, draft), (listed(model, params), listed(draft, draft_params)), tokens, lengths, key, numbers,
+        (model, draft), (params, draft_params), tokens, lengths, key, numbers,
         new=new, room=room, guesses=guesses, top_k=top_k, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
@@ -91,11 +95,13 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
     def one(carry):
         i, last, count, done, made, state, draft_state = carry
         awake = (~done).astype(jnp.int32)
-        begin = state["length"]
+        begin, draft_begin = state["length"], draft_state["length"]
+        # Of the guesses only so many are read as are still to be made: beyond them there may be no place.
+        left = awake * (new - count)
 
         def guess(carry, j):
             token, draft_state = carry
-            x, draft_state = advance(draft, draft_params, token[:, None], awake, draft_state)
+            x, draft_state = advance(draft, draft_params, token[:, None], (j < left).astype(jnp.int32), draft_state)
             weights = probabilities(draft.logits(draft_params, x)[:, 0])
             token = drawn(weights, keys_at(i, 2 * j))
             return (token, draft_state), (token, weights)
@@ -103,15 +109,15 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
         (ending, draft_state), (guessed, expected) = jax.lax.scan(guess, (last, draft_state), jnp.arange(guesses))
         guessed, expected = guessed.T, jnp.moveaxis(expected, 0, 1)
         # The draft reads its last guess too, for the next round may need it.
-        _, draft_state = advance(draft, draft_params, ending[:, None], awake, draft_state)
+        _, draft_state = advance(draft, draft_params, ending[:, None], (guesses < left).astype(jnp.int32), draft_state)
         shown = jnp.concatenate([last[:, None], guessed], 1)
-        x, state = advance(model, params, shown, awake * (guesses + 1), state)
+        x, state = advance(model, params, shown, jnp.minimum(guesses + 1, left), state)
         wanted = probabilities(model.logits(params, x))  # [rows, guesses + 1, vocab]
 
         each = guessed[:, :, None]
         ratio = jnp.take_along_axis(wanted[:, :-1], each, 2) / jnp.take_along_axis(expected, each, 2)
         chance = jax.vmap(lambda key: jax.random.uniform(key, (guesses,)))(keys_at(i, 2 * guesses + 1))
-        accepted = jnp.cumprod(chance < ratio[:, :, 0], axis=1).sum(1)  # how many of the first guesses stand
+        accepted = jnp.cumprod(chance < ratio[:, :, 0], axis=1).sum(1, dtype=jnp.int32)  # how many of the first stand
         # Where one was refused, the difference of the two is drawn from; after the last guess, the model's own.
         none = jnp.zeros_like(wanted[:, :1])
         rest = jnp.maximum(wanted - jnp.concatenate([expected, none], 1), 0)
@@ -125,7 +131,7 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
         found = jnp.where(places <= accepted[:, None], found, pad)
         stops = jnp.isin(found, jnp.array(stop, jnp.int32)) & (places <= accepted[:, None])
         fresh = jnp.where(stops.any(1), stops.argmax(1) + 1, accepted + 1) * awake
-        fresh = jnp.minimum(fresh, new - count)
+        fresh = jnp.minimum(fresh, new - count).astype(jnp.int32)
         kept = places < fresh[:, None]
         put = jax.vmap(lambda row, at, values: row.at[at].set(values, mode="drop"))
         made = put(made, jnp.where(kept, count[:, None] + places, made.shape[1]), found)
@@ -133,8 +139,8 @@ def _speculated(models, params, tokens, lengths, key, numbers, *, new, room, gue
         done = done | stops.any(1) | (count >= new)
         last = jnp.where(awake == 1, corrected, last)
         # Both caches hold guesses that did not stand; what comes next lies over them.
-        length = begin + awake * (accepted + 1)
-        state, draft_state = {**state, "length": length}, {**draft_state, "length": length}
+        stand = awake * (accepted + 1)
+        state, draft_state = {**state, "length": begin + stand}, {**draft_state, "length": draft_begin + stand}
         return i + 1, last, count, done, made, state, draft_state
 
     start = (0, last, jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool), made, *states)

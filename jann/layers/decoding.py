@@ -17,17 +17,25 @@ from jann.trees import Tree, unstacked
 
 
 def token_positions(
-    tokens: jax.Array, lengths: jax.Array | None = None, positions: jax.Array | None = None, start: Any = None
+    tokens: jax.Array, lengths: jax.Array | None = None, positions: jax.Array | None = None, state: Tree | None = None
 ) -> jax.Array:
     """tokens[..., time] -> their positions[..., time], int32, with -1 for padding
 
     lengths:    [...], how many tokens of each row are there; the rest is padding
     positions:  [..., time], given where they are not 0, 1, 2, ...: packed documents, padding on the left (-1)
-    start:      [...], the tokens that came before (in a cache)
+    state:      of a decoder, whose tokens came before
+
+    Raises ValueError for more tokens than the state has room for, even if they were the first.
     """
+    places = cache_places(state)
+    if places is not None and lengths is None and positions is None and tokens.shape[-1] > places:
+        raise ValueError(
+            f"{tokens.shape[-1]} tokens are more than the {places} places of the state: begin with a longer cache, "
+            "model.cache(lead, places), or say with lengths how many are there"
+        )
     time = lax.broadcast_to_rank(jnp.arange(tokens.shape[-1], dtype=jnp.int32), tokens.ndim)
     if positions is None:
-        positions = time if start is None else time + start[..., None]
+        positions = time if state is None else time + state["length"][..., None]
     positions = jnp.broadcast_to(positions, tokens.shape)
     return positions if lengths is None else jnp.where(time < jnp.asarray(lengths)[..., None], positions, -1)
 
@@ -46,7 +54,13 @@ def causal_mask(
                 the order in which they stand
     documents:  [..., time], without a cache: tokens see only those of the same number (several packed in a row)
     window:     a token sees so many positions, itself among them; 0 is all
+
+    Raises ValueError for documents with a cache, which does not hold whose tokens are whose.
     """
+    if places is not None and documents is not None:
+        raise ValueError(
+            "documents are told apart without a state only: read one after another, each with a state of its own"
+        )
     here = positions[..., :, None]
     if places is not None:
         there = jnp.arange(places).reshape((1,) * positions.ndim + (places,))
@@ -78,12 +92,16 @@ def decoder_cache(
 
 
 def decoder_blocks(
-    block: Callable, x: Any, blocks: Any, positions: jax.Array, state: Tree | None, *slots: Any
-) -> tuple[Any, Tree | None]:
-    """x through every block, `block(x, p, cache, *slot) -> (x, cache)`: -> (x, the state with the tokens of x)"""
+    block: Callable, x: jax.Array, blocks: Any, positions: jax.Array, state: Tree | None, *slots: Any
+) -> tuple[jax.Array, Tree | None]:
+    """x through every block, `block(x, p, cache, *slot) -> (x, cache)`: -> (x, the state with the tokens of x)
+
+    Tokens for which the state had no place left are NaN: they were not kept, so nothing could be right from there on.
+    """
     x, caches = apply_blocks(block, x, blocks, None if state is None else state["blocks"], *slots)
     if state is None:
         return x, None
+    x = jnp.where((positions < cache_places(state))[..., None], x, jnp.nan)
     caches = caches if isinstance(caches, list) else unstacked(caches)
     return x, {**state, "blocks": caches, "length": state["length"] + (positions >= 0).sum(-1, dtype=jnp.int32)}
 

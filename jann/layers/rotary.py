@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jann.layers.dtypes import wide_dtype
 
@@ -28,13 +29,15 @@ def rotary_frequencies(
 ) -> tuple[Any, float]:
     """-> (frequencies[head / 2] in radians a position, a factor for the rotated values)
 
+    Those of "dynamic" and "longrope" are [..., 1, head / 2], each row's own: a row does not depend on its company.
+
     scaling:    (("type", name), (option, value), ...) with the options of the published configurations: "linear"
                 (factor), "dynamic" (factor, original), "llama3" (factor, low_freq_factor, high_freq_factor, original),
                 "yarn" (factor, original, beta_fast, beta_slow, attention_factor; Peng et al. 2023, arXiv:2309.00071),
                 "longrope" (short_factor, long_factor, one number a frequency each, factor, original,
                 attention_factor; Ding et al. 2024, arXiv:2402.13753);
                 `original` is the number of positions that the model was trained on
-    positions:  what "dynamic" and "longrope" look at, for they stretch with the longest sequence
+    positions:  [..., time], what "dynamic" and "longrope" look at, for they stretch with how far the row goes
 
     Raises ValueError for a type that is not one of these, an option that is missing or that the type does not have,
     and for factors that are not one a frequency.
@@ -50,9 +53,9 @@ def rotary_frequencies(
     if kind == "linear":
         return plain / factor, 1.0
     if kind == "dynamic":
-        longest = jnp.maximum(positions.max() + 1, options["original"])
+        longest = jnp.maximum(furthest(positions) + 1, options["original"])
         stretched = base * (factor * longest / options["original"] - (factor - 1)) ** (head / (head - 2))
-        return stretched**-powers, 1.0
+        return stretched ** -lax.broadcast_to_rank(powers, stretched.ndim), 1.0
     if kind == "llama3":
         turns = options["original"] * plain / (2 * math.pi)  # over the positions it was trained on
         low, high = options["low_freq_factor"], options["high_freq_factor"]
@@ -86,7 +89,13 @@ def _long(plain: np.ndarray, positions: jax.Array, options: dict[str, Any]) -> t
     attention = options.get("attention_factor")
     if attention is None:
         attention = math.sqrt(1 + math.log(max(options["factor"], 1)) / math.log(original))
-    return jnp.where(positions.max() < original, *frequencies), attention
+    within = furthest(positions) < original
+    return jnp.where(within, *(lax.broadcast_to_rank(numbers, within.ndim) for numbers in frequencies)), attention
+
+
+def furthest(positions: jax.Array) -> jax.Array:
+    """positions[..., time] -> the highest of each row, [..., 1, 1]"""
+    return positions.max(-1)[..., None, None]
 
 
 def _yarn(head: int, base: float, plain: np.ndarray, options: dict[str, Any]) -> tuple[np.ndarray, float]:
@@ -112,9 +121,13 @@ def _magnitude(factor: float, mscale: float) -> float:
 
 
 def rotated(x: jax.Array, positions: jax.Array, frequencies: Any, factor: float = 1.0) -> jax.Array:
-    """x[..., time, heads, head] with features i and i + head / 2 turned by position × frequency i, in float32"""
+    """x[..., time, heads, head] with features i and i + head / 2 turned by position × frequency i, in float32
+
+    frequencies, factor:  of `rotary_frequencies`
+    """
     wide = wide_dtype(x)
-    angles = positions[..., None].astype(wide) * jnp.asarray(frequencies, wide).reshape((1,) * positions.ndim + (-1,))
+    frequencies = lax.broadcast_to_rank(jnp.asarray(frequencies, wide), positions.ndim + 1)
+    angles = positions[..., None].astype(wide) * frequencies
     cos, sin = jnp.cos(angles)[..., None, :] * factor, jnp.sin(angles)[..., None, :] * factor
     cos, sin = (part.reshape((1,) * (x.ndim - part.ndim) + part.shape) for part in (cos, sin))
     first, second = jnp.split(x.astype(wide), 2, axis=-1)

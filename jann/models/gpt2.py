@@ -102,7 +102,7 @@ class GPT2(Model):
         plain = state is None and lengths is None and positions is None and documents is None
         if plain and (time := tokens.shape[-1]) > self.positions:
             raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
-        positions = token_positions(tokens, lengths, positions, None if state is None else state["length"])
+        positions = token_positions(tokens, lengths, positions, state)
         mask = None if plain else causal_mask(positions, cache_places(state), documents)
         x = embedding(params["tokens"], tokens) if embedded is None else embedded
         x = x + embedding(params["positions"], jnp.maximum(positions, 0))

@@ -126,7 +126,7 @@ class Llama(Model):
         embedded:  [..., time, embed] in place of the tokens' rows of the table, as in prompt tuning
         """
         plain = state is None and lengths is None and positions is None and documents is None and self.window == 0
-        positions = token_positions(tokens, lengths, positions, None if state is None else state["length"])
+        positions = token_positions(tokens, lengths, positions, state)
         seen = partial(causal_mask, positions, cache_places(state), documents)
         windows = jnp.asarray(self.window) if isinstance(self.window, tuple) else None
         mask = seen(window=self.window) if not plain and windows is None else None

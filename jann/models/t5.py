@@ -127,7 +127,7 @@ class T5(Model):
         state:  from `begin`; or else memory[..., source, embed] from `encode`, of which `sources` are there
         """
         p, layers = params["decoder"], self.decoder_layers or self.layers
-        positions = token_positions(tokens, lengths, None, None if state is None else state["length"])
+        positions = token_positions(tokens, lengths, None, state)
         mask = causal_mask(positions, cache_places(state))
         there = jnp.arange(tokens.shape[-1]) if state is None else jnp.arange(cache_places(state))
         if state is None:

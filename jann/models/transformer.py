@@ -125,7 +125,7 @@ class Transformer(Model):
         state:  from `begin`; or else memory[..., source, embed] from `encode`, of which `sources` are there
         """
         p, layers = params["decoder"], self.decoder_layers or self.layers
-        positions = token_positions(tokens, lengths, None, None if state is None else state["length"])
+        positions = token_positions(tokens, lengths, None, state)
         mask = causal_mask(positions, cache_places(state))
         if state is None:
             seen = source_mask(memory.shape[-2], sources)

@@ -8,7 +8,7 @@ import pytest
 
 import jann
 from jann.adapt import frozen, prompt_tuned
-from jann.generation import generate
+from jann.generation import beam_search, generate, speculate, stream
 from jann.models import GPT2, Llama
 
 DECODERS = {
@@ -58,5 +58,35 @@ def test_what_is_refused(drawn, key):
     with pytest.raises(ValueError, match="give one of the two"):
         prompt_tuned(base, params, key=key, tokens=[1])
     model, params = prompt_tuned(base, params, 20, key=key)
-    with pytest.raises(ValueError, match="20 vectors, 16 tokens and 6 new ones are more than the model's 40 positions"):
-        generate(model, params, [[1, 2]], 6)
+    with pytest.raises(ValueError, match="3 tokens and 18 new ones .* 20 positions beside its 20 vectors: shorten"):
+        generate(model, params, [[1, 2, 3], [1]], 18)
+
+
+@decoders
+def test_generation_knows_the_prompt_and_all_positions(base, drawn, key):
+    """Vectors of tokens that the prompts have too: then what depends on the tokens so far is as without vectors."""
+    model, params = prompt_tuned(base, jax.tree.map(lambda leaf: 4 * leaf, drawn(base)), tokens=[6, 2, 8])
+    prompts = [[1, 8, 6, 4, 2], [6, 8, 2]]
+    whole = [[6, 2, 8, *prompt] for prompt in prompts]
+    penalised = {"repetition_penalty": 9.0, "no_repeat": 1}
+    for make, new, options in ((generate, 5, penalised), (beam_search, 5, penalised), (generate, 32, {})):
+        got, want = make(model, params, prompts, new, **options), make(base, params["model"], whole, new, **options)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+    assert {int(token) for token in got.tokens[0]} <= set(range(11)) and (got.lengths == 32).all()
+    allowed = generate(model, params, prompts, 5, no_repeat=1)
+    for row, prompt in zip(allowed.tokens.tolist(), prompts, strict=True):
+        assert len({*row, *prompt}) == 5 + len(prompt)
+    guessed, _ = speculate(model, params, base, params["model"], prompts, 12)
+    np.testing.assert_array_equal(guessed.tokens, generate(model, params, prompts, 12).tokens)
+    assert list(stream(model, params, prompts[0], 8)) == got.tokens[0, :8].tolist()
+
+
+@decoders
+def test_it_goes_on_from_its_state(base, drawn):
+    model, params = prompt_tuned(base, drawn(base), tokens=[6, 2, 8])
+    run, state, pieces = jax.jit(model.apply), model.cache((2,), 5), []
+    for begin, end in ((0, 2), (2, 3), (3, 5)):
+        logits, state = run(params, TOKENS[:, begin:end], state=state)
+        pieces.append(logits)
+    np.testing.assert_allclose(jnp.concatenate(pieces, 1), run(params, TOKENS)[0], rtol=1e-5, atol=1e-5)
+    assert state["length"].tolist() == [8, 8]

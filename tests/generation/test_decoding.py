@@ -1,5 +1,6 @@
 """Cached equals uncached, a batch equals its rows, samples are distributed as the model says."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 import jann
-from jann.generation import beam_search, beams, decoding, generate, speculate, stream
+from jann.generation import beam_search, beams, decoding, for_decoding, generate, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
 names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
@@ -33,6 +34,38 @@ def test_in_pieces_with_a_cache_equals_the_whole(decoder, name):
         whole, pieces, length = both(form, tokens)
         np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
         assert length.tolist() == [12, 12]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@names
+def test_beyond_the_caches_room_nothing_is_made_up(decoder, name, rows):
+    model, params = decoder(name)
+    tokens = jax.random.randint(jax.random.key(1), (rows, 7), 0, 11)
+    want, run = jax.jit(model)(params, tokens), jax.jit(model.apply)
+    state, steps = model.cache((rows,), 4), []
+    with jax.debug_nans(False):
+        for i in range(7):
+            logits, state = run(params, tokens[:, i : i + 1], state=state)
+            steps.append(np.asarray(logits))
+        padded, longer = (
+            np.asarray(run(params, tokens, lengths=jnp.full(rows, there), state=model.cache((rows,), 4))[0])
+            for there in (4, 6)
+        )
+    steps = np.concatenate(steps, 1)
+    for logits in (steps, padded, longer):
+        np.testing.assert_allclose(logits[:, :4], want[:, :4], rtol=1e-5, atol=1e-5)
+    assert np.isnan(steps[:, 4:]).all() and np.isnan(longer[:, 4:6]).all()
+    assert np.isfinite(padded).all()  # it is padding that there is no room for
+    with pytest.raises(ValueError, match="7 tokens are more than the 4 places of the state: begin with a longer cache"):
+        model.apply(params, tokens, state=model.cache((rows,), 4))
+
+
+@names
+def test_documents_are_refused_beside_a_state(decoder, name):
+    model, params = decoder(name)
+    documents, positions = jnp.array([1, 1, 2, 2]), jnp.array([0, 1, 0, 1])
+    with pytest.raises(ValueError, match="documents are told apart without a state only: read one after another"):
+        model.apply(params, jnp.arange(4), None, positions, documents, state=model.cache((), 8))
 
 
 @names
@@ -180,6 +213,30 @@ def test_speculation_without_a_key_is_greedy_and_takes_fewer_passes(decoder):
     assert fewest == 3 <= passes
 
 
+@pytest.mark.parametrize(
+    ("prompts", "wide"),
+    [([[1, 2, 3] * 6], False), ([[1, 2, 3] * 6, [7]], False), ([[1, 2, 3] * 6], True)],
+    ids=["one", "two", "in 64 bits"],
+)
+def test_speculation_goes_up_to_the_models_last_position(decoder, prompts, wide):
+    with jax.enable_x64(wide):
+        model, params = decoder("gpt2")
+        draft, draft_params = decoder("llama")
+        want = generate(model, params, prompts, 22)
+        for small in ((draft, draft_params), (model, params)):
+            made, _ = speculate(model, params, *small, prompts, 22, guesses=5)
+            np.testing.assert_array_equal(made.tokens, want.tokens)
+        with pytest.raises(ValueError, match="18 tokens and 23 new ones are more than the model's 40 positions"):
+            speculate(draft, draft_params, model, params, prompts, 23)
+
+
+def test_an_encoder_decoder_does_not_speculate(decoder):
+    model = jann.models.T5(11, 8, 1, 2, 3, 12)
+    for pair in ((model, {}, *decoder("llama")), (*decoder("llama"), model, {})):
+        with pytest.raises(ValueError, match=r"T5\(.*\) begins from inputs: .* GPT2 and Llama, use generate"):
+            speculate(*pair, [[1]], 4)
+
+
 def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
     model, params = decoder("gpt2", 3.0)
     prompt, vocab = [1, 2, 3], model.vocab
@@ -217,6 +274,11 @@ def test_a_finished_beam_is_worth_its_own_length(decoder):
         ([[1], [2, 11]], {}, r"prompt 1 has token 11: ids are 0 .. 10"),
         ([[-1]], {}, "token -1"),
         ([], {}, "there is no prompt"),
+        ([5, 6, 7], {}, r"prompt 0 is 5, no list of token ids: a single prompt is given as \[ids\]"),
+        (np.array([5, 6, 7]), {}, "prompt 0 is 5, no list of token ids"),
+        ([[5, 6], [5.9, 6.2]], {}, r"prompt 1 is an array \[2\] of float64: give a list of token ids"),
+        (np.ones((1, 2, 3), int), {}, r"prompt 0 is an array \[2, 3\] of int64"),
+        ([[2**32 + 1]], {}, "prompt 0 has token 4294967297"),
         ([[1] * 30], {"new": 20}, "30 tokens and 20 new ones are more than the model's 40 positions"),
         ([[1]], {"new": 0}, "at least one token"),
         ([[1]], {"temperature": 0.5}, "temperature: sampling needs a key"),
@@ -231,6 +293,45 @@ def test_what_cannot_be_generated_says_why(decoder, prompts, options, message):
     model, params = decoder("gpt2")
     with pytest.raises(ValueError, match=message):
         generate(model, params, prompts, **{"new": 4, **options})
+
+
+def test_parameters_of_another_model_are_refused(decoder):
+    model, params = decoder("gpt2")
+    draft = decoder("llama")
+    tuned, prompted = jann.adapt.prompt_tuned(model, params, tokens=[1, 2])
+    factors, _ = jann.adapt.trainable(jann.adapt.low_rank(model, params, key=jax.random.key(0)))
+    smaller = jax.jit(dataclasses.replace(model, vocab=7).init)(jax.random.key(0))
+    ways = {
+        "generate": lambda model, params: generate(model, params, [[1]], 4),
+        "stream": lambda model, params: next(stream(model, params, [1], 4)),
+        "beam_search": lambda model, params: beam_search(model, params, [[1]], 4),
+        "speculate": lambda model, params: speculate(model, params, *draft, [[1]], 4),
+        "draft": lambda model, params: speculate(*draft, model, params, [[1]], 4),
+    }
+    for make in ways.values():
+        with pytest.raises(jann.ShapeError, match=r"tokens/table: wanted \[vocab=11, embed=16\], got \[7, 16\]"):
+            make(model, smaller)
+    for wrong, path in ((prompted, "prompt: unexpected"), (factors, "tokens/table: missing")):
+        with pytest.raises(jann.ShapeError, match=path):
+            generate(model, wrong, [[1]], 4)
+    with pytest.raises(jann.ShapeError, match="prompt: missing"):
+        generate(tuned, params, [[1]], 4)
+
+
+def test_parameters_in_every_form_pass_also_within_a_program(decoder, key):
+    model, params = decoder("gpt2")
+    factors, rest = jann.adapt.trainable(jann.adapt.low_rank(model, params, key=key, targets="qkv"))
+    adapted = jann.combine(rest, jax.tree.map(lambda leaf: leaf + 0.5, factors))
+
+    def made(params):
+        return generate(model, params, PROMPTS, 5).tokens
+
+    for form in (params, jann.core.listed(model, params), for_decoding(model, params), adapted):
+        want = made(form)
+        np.testing.assert_array_equal(jax.jit(made)(form), want)
+        both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), form)
+        np.testing.assert_array_equal(jax.vmap(made)(both), [want, want])
+    assert (want != made(params)).any()
 
 
 def test_unknown_options_and_other_vocabularies_are_errors(decoder):

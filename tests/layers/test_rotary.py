@@ -2,11 +2,14 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jann.generation import generate
 from jann.layers import rotary_frequencies
+from jann.models import Llama
 
 LONG = (
     ("type", "longrope"), ("factor", 4.0), ("long_factor", (2.0, 3.0)), ("original", 8), ("short_factor", (1.0, 1.5)),
@@ -16,9 +19,39 @@ LONG = (
 @pytest.mark.parametrize("positions, divisors", [(8, (1.0, 1.5)), (9, (2.0, 3.0))], ids=["within", "beyond"])
 def test_longrope_takes_its_long_factors_beyond_what_it_was_trained_on(positions, divisors):
     frequencies, factor = rotary_frequencies(4, 100.0, LONG, jnp.arange(positions))
-    np.testing.assert_allclose(frequencies, [1 / divisors[0], 0.1 / divisors[1]], rtol=1e-6)
+    np.testing.assert_allclose(frequencies[0], [1 / divisors[0], 0.1 / divisors[1]], rtol=1e-6)
     assert factor == math.sqrt(1 + math.log(4) / math.log(8))
     assert rotary_frequencies(4, 100.0, (*LONG, ("attention_factor", 1.25)), jnp.arange(positions))[1] == 1.25
+
+
+DYNAMIC = (("type", "dynamic"), ("factor", 2.0), ("original", 8))
+
+
+@pytest.mark.parametrize("scaling", [DYNAMIC, LONG], ids=["dynamic", "longrope"])
+def test_a_row_stretches_with_its_own_length_in_any_company(scaling, key):
+    """By hand, and of a model: in a batch with a longer row, with padding, and token after token."""
+    positions = jnp.array([jnp.arange(12), jnp.where(jnp.arange(12) < 4, jnp.arange(12), -1)])
+    together, _ = rotary_frequencies(4, 100.0, scaling, positions)
+    if scaling is DYNAMIC:
+        want = [(100 * (2 * length / 8 - 1) ** 2) ** np.array([0, -0.5]) for length in (12, 8)]
+    else:
+        want = [[1 / 2, 0.1 / 3], [1, 0.1 / 1.5]]
+    np.testing.assert_allclose(together[:, 0], want, rtol=1e-6)
+    assert together.shape == (2, 1, 2)
+
+    model = Llama(vocab=24, embed=8, layers=1, heads=2, hidden=12, positions=8, rotary_scaling=scaling)
+    params = jax.tree.map(lambda leaf: 3 * leaf, jax.jit(model.init)(key))
+    tokens, lengths = jnp.arange(24).reshape(2, 12), jnp.array([12, 4])
+    run = jax.jit(model)
+    batch, alone = run(params, tokens, lengths)[1, :4], run(params, tokens[1, :4])
+    np.testing.assert_allclose(batch, alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(run, (None, 0, 0))(params, tokens, lengths)[1, :4], alone, rtol=1e-5, atol=1e-6)
+    prompts = [[1, 2, 3], list(range(1, 20))]
+    both = generate(model, params, prompts, 7)
+    for row, prompt in enumerate(prompts):
+        single = generate(model, params, [prompt], 7)
+        np.testing.assert_array_equal(both.tokens[row], single.tokens[0])
+        np.testing.assert_allclose(both.log_probabilities[row], single.log_probabilities[0], rtol=1e-4, atol=1e-5)
 
 
 def test_factors_must_be_one_a_frequency():

@@ -41,3 +41,23 @@ def test_models_decode_with_them(model, drawn):
         np.testing.assert_array_equal(got.tokens, wanted.tokens)
         np.testing.assert_allclose(got.log_probabilities, wanted.log_probabilities, atol=1e-5)
     assert list(stream(model, ready, [3, 1, 4], 9)) == wanted.tokens[0].tolist()
+
+
+def test_they_are_turned_back_where_they_are_adapted(drawn, key, tmp_path):
+    model = GPT2(11, 24, 8, 2, 2)
+    listed = jann.core.listed(model, drawn(model))
+    ready, tokens = for_decoding(model, listed), np.array([[3, 1, 4]])
+    got, want = (jann.adapt.low_rank(model, form, key=key, targets="mlp") for form in (ready, listed))
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    factors, rest = jann.adapt.trainable(got)
+    moved = jann.combine(rest, jax.tree.map(lambda leaf: leaf + 0.1, factors))
+    jann.adapt.save_adapter(tmp_path, model, moved)
+    loaded = jann.adapt.load_adapter(tmp_path, model, ready)
+    jax.tree.map(np.testing.assert_array_equal, loaded, moved)
+    np.testing.assert_allclose(model(jann.adapt.merge(loaded), tokens), model(moved, tokens), rtol=1e-5, atol=1e-5)
+    assert np.abs(model(loaded, tokens) - model(listed, tokens)).max() > 0.1
+    again = for_decoding(model, loaded)  # whose other kernels are turned
+    with pytest.raises(ValueError, match="blocks/0/mlp_in/weight, .* is of low rank already: jann.adapt.merge"):
+        jann.adapt.low_rank(model, again, key=key)
+    with pytest.raises(ValueError, match="blocks/0/mlp_in/weight, .* is of low rank already: jann.adapt.merge"):
+        jann.adapt.load_adapter(tmp_path, model, again)
