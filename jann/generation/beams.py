@@ -20,6 +20,7 @@ from jann.generation.decoding import (
     processed,
     ready,
     step,
+    stop_ids,
     while_growing,
 )
 from jann.trees import Tree
@@ -34,7 +35,7 @@ def beam_search(
     beams: int = 4,
     results: int = 1,
     length_penalty: float = 1.0,
-    stop: Sequence[int] = (),
+    stop: int | Sequence[int] = (),
     early: bool = False,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
@@ -44,7 +45,7 @@ def beam_search(
     """The best `results` sequences of up to `new` tokens after each prompt, best first: -> (made, scores)
 
     Rows are those of one prompt after another, `results` each. scores[rows]: the sum of a sequence's log-probabilities
-    divided by its length ** length_penalty.
+    divided by its length ** length_penalty. Where fewer sequences exist, the rows after the last have length 0.
 
     beams:  sequences that are followed at once for each prompt
     early:  end a prompt as soon as it has `beams` finished sequences; else when no open one can still become better
@@ -61,7 +62,7 @@ def beam_search(
     room = checked_room(model, tokens, lengths, new)
     return _searched(
         model, params, tokens, lengths, length_penalty, repetition_penalty, new=new, room=room, beams=beams,
-        results=results, stop=tuple(stop), early=early, no_repeat=no_repeat, pad=pad, dtype=jnp.dtype(dtype),
+        results=results, stop=stop_ids(stop), early=early, no_repeat=no_repeat, pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _searched(
     finished = while_growing(going, one, start, places, room)[2]
     best = jax.tree.map(lambda x: x[:, :results].reshape(-1, *x.shape[2:]), finished)
     begin = begin.reshape(prompts, beams)[:, :results].reshape(-1)
-    count = best["lengths"] - begin
+    count = jnp.maximum(best["lengths"] - begin, 0)
     places = jnp.arange(new)[None, :]
     made = jnp.take_along_axis(best["seen"], jnp.minimum(begin[:, None] + places, seen.shape[1] - 1), 1)
     made = jnp.where(places < count[:, None], made, pad)

@@ -48,7 +48,7 @@ def generate(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
-    stop: Sequence[int] = (),
+    stop: int | Sequence[int] = (),
     pad: int = 0,
     samples: int = 1,
     dtype: Any = jnp.float32,
@@ -84,12 +84,12 @@ def generate(
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
         model, params, tokens, lengths, key, numbers, repetition_penalty,
-        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
+        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stop_ids(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
 
 def stream(
-    model: Model, params: Tree, prompt: Sequence[int], new: int, *, stop: Sequence[int] = (), **options: Any
+    model: Model, params: Tree, prompt: Sequence[int], new: int, *, stop: int | Sequence[int] = (), **options: Any
 ) -> Iterator[int]:
     """The tokens after one prompt as they are made; `options` are those of `generate`, of which it is the same."""
     key = options.pop("key", None)
@@ -98,7 +98,7 @@ def stream(
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
-    params = ready(model, params)
+    stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = packed([prompt], model.vocab)
     room = checked_room(model, tokens, lengths, new)
     logits, state, seen, seen_lengths = _begun(
@@ -110,7 +110,7 @@ def stream(
             model, params, logits, state, seen, seen_lengths, key, sampling, penalty, top_k=top_k, no_repeat=no_repeat
         )
         yield int(token[0])
-        if int(token[0]) in stop:
+        if int(token[0]) in stops:
             return
 
 
@@ -363,6 +363,14 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
     return room if limit is None else min(room, limit)
 
 
+def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:
+    """One id, or several in whatever holds them. Raises TypeError for what is no integer."""
+    ids = np.atleast_1d(np.asarray(stop))
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"stop={stop!r}: give ids of tokens, such as tokenizer.token_to_id('</s>')")
+    return tuple(ids.ravel().tolist())
+
+
 def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: int | None) -> None:
     """Raises ValueError for options that make no sense, or that need a key; TypeError for a number as one."""
     checked_key(key)
@@ -371,6 +379,8 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
         raise ValueError(f"{', '.join(given)}: sampling needs a key; without one the likeliest token is taken")
     limits = {"temperature": (0, np.inf), "top_k": (0, np.inf), "top_p": (0, 1), "min_p": (0, 1)}
     for name in given:
+        if isinstance(sampling[name], jax.core.Tracer):
+            continue
         low, high = limits[name]
         if not low < sampling[name] <= high:
             most = f" and at most {high}" if high == 1 else ""

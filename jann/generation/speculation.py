@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jann.core import Model
 from jann.generation.choice import warped
-from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed, ready
+from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed, ready, stop_ids
 from jann.trees import Tree
 
 
@@ -27,7 +27,7 @@ def speculate(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
-    stop: Sequence[int] = (),
+    stop: int | Sequence[int] = (),
     pad: int = 0,
     dtype: Any = jnp.float32,
 ) -> tuple[Generated, jax.Array]:
@@ -54,7 +54,7 @@ def speculate(
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(
         (model, draft), (params, draft_params), tokens, lengths, key, numbers,
-        new=new, room=room, guesses=guesses, top_k=top_k, stop=tuple(stop), pad=pad, dtype=jnp.dtype(dtype),
+        new=new, room=room, guesses=guesses, top_k=top_k, stop=stop_ids(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
 

@@ -169,6 +169,20 @@ def test_stop_tokens_end_a_row(decoder):
         np.testing.assert_array_equal(row[:length], whole[:length])
         assert (row[length:] == 10).all()
     assert list(stream(model, params, PROMPTS[0], 10, stop=[stop]))[-1] == stop
+    for given in (stop, np.array([stop]), jnp.array(stop)):
+        np.testing.assert_array_equal(generate(model, params, PROMPTS, 10, stop=given, pad=10).tokens, stopped.tokens)
+        assert list(stream(model, params, PROMPTS[0], 10, stop=given))[-1] == stop
+    with pytest.raises(TypeError, match="stop='</s>': give ids of tokens"):
+        generate(model, params, PROMPTS, 10, stop="</s>")
+
+
+def test_temperature_may_be_traced(decoder):
+    model, params = decoder("gpt2")
+
+    def made(temperature):
+        return generate(model, params, PROMPTS, 5, key=jax.random.key(3), temperature=temperature).tokens
+
+    np.testing.assert_array_equal(jax.jit(made)(0.7), made(0.7))
 
 
 def joint(model, params, prompt):
@@ -265,6 +279,14 @@ def test_a_finished_beam_is_worth_its_own_length(decoder):
     for row, score, length, i in zip(made.tokens, found, made.lengths, best, strict=True):
         assert row[:length].tolist() == list(ended[i])
         np.testing.assert_allclose(score, value[i], rtol=1e-5)
+
+
+def test_fewer_sequences_than_results_leave_rows_empty(decoder):
+    model, params = decoder("gpt2")
+    made, scores = beam_search(model, params, [[1]], 1, beams=model.vocab + 2, results=model.vocab + 2, pad=3)
+    assert sorted(made.tokens[:-2, 0].tolist()) == list(range(model.vocab))
+    assert made.lengths.tolist() == [1] * model.vocab + [0, 0] and made.tokens[-2:].tolist() == [[3], [3]]
+    assert scores[-2] < -1e29 < scores[-3]
 
 
 @pytest.mark.parametrize(
