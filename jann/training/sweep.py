@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import itertools
 import json
@@ -25,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.tree_util import PyTreeDef, default_registry
 
 from jann.analysis import interval
 from jann.core import Model, function_name
@@ -191,20 +191,21 @@ class Sweep:
 
 
 class _Store:
-    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`, leaves by number in the order of the tree."""
+    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`, leaves by number, their tree and their dtypes."""
 
     def __init__(self, folder: Path, number: int):
         self.folder, self.number = folder, number
 
     def load(self, start: int, like: Callable[[], Tree]) -> list[Tree] | None:
-        """The runs from `start` on, if they are there; `like()` has their tree and dtypes."""
+        """The runs from `start` on, if they are there; `like()` has their tree, where it has nodes of the user's."""
         for file in self.folder.glob(f"{self.number:03d}-{start:06d}-*.npz"):
-            leaves, structure = jax.tree.flatten(like())
             try:
                 with np.load(file) as arrays:
+                    known = arrays["tree"].tobytes()
                     # NumPy forgets the names of dtypes that are not its own, such as bfloat16
-                    stored = [arrays[str(i)].view(leaf.dtype) for i, leaf in enumerate(leaves)]
-                tree = structure.unflatten(stored)
+                    stored = [arrays[str(i)].view(jnp.dtype(str(name))) for i, name in enumerate(arrays["dtypes"])]
+                structure = PyTreeDef.deserialize_using_proto(default_registry, known) if known else None
+                tree = (structure or jax.tree.structure(like())).unflatten(stored)
             except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
                 warnings.warn(f"{file} is damaged ({error}): its runs are done again", stacklevel=2)
                 file.unlink()
@@ -214,7 +215,13 @@ class _Store:
 
     def save(self, start: int, tree: Tree, n: int) -> None:
         partial = self.folder / f".{os.getpid()}.partial.npz"
-        np.savez(partial, **{str(i): leaf for i, leaf in enumerate(jax.tree.leaves(tree))})
+        leaves, structure = jax.tree.flatten(tree)
+        try:
+            known = np.frombuffer(structure.serialize_using_proto(), np.uint8)
+        except ValueError:  # of dicts, lists, tuples only
+            known = np.zeros(0, np.uint8)
+        arrays = {str(i): leaf for i, leaf in enumerate(leaves)}
+        np.savez(partial, tree=known, dtypes=[leaf.dtype.name for leaf in leaves], **arrays)
         partial.replace(self.folder / f"{self.number:03d}-{start:06d}-{start + n:06d}.npz")
 
 
@@ -241,15 +248,14 @@ class _Group:
         """(start, results of the runs from there on), chunk by chunk: from disk where they are, else computed."""
         start = 0
         while start < self.runs:
-            values = self.store.load(start, lambda: self.returned) if self.store else None
+            values = self.store.load(start, self._of_one) if self.store else None
             if values is None:
                 values = self._run(start)
             yield start, values
             start += len(values)
 
-    @functools.cached_property
-    def returned(self) -> Tree:
-        """What one run returns, as shapes and dtypes."""
+    def _of_one(self) -> Tree:
+        """What one run returns, as shapes."""
         return jax.eval_shape(partial(_one, self.experiment), jax.tree.map(itemgetter(0), self.inputs))
 
     def _run(self, start: int) -> list[Tree]:

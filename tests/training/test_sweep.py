@@ -173,9 +173,9 @@ def test_finished_chunks_are_not_done_again_and_a_damaged_one_is(tmp_path):
     options = {"seeds": 4, "learning_rate": RATES, "chunk": 4, "folder": tmp_path}
     whole = sweep(**options)
     before = modified(tmp_path)
-    with Compilations() as compilations:
-        again = sweep(**options)
-    assert not any("many" in name for name in compilations.names) and modified(tmp_path) == before
+    TRACES.clear()
+    again = sweep(**options)
+    assert not TRACES and modified(tmp_path) == before
     file = tmp_path / "chunks" / "000-000004-000008.npz"
     for damaged in (0, 100, file.stat().st_size - 20):
         file.write_bytes(file.read_bytes()[:damaged])
@@ -334,10 +334,13 @@ def test_diverged_points_never_win():
     assert np.isnan(result.rows()[0]["score"]["mean"])
 
 
-def test_results_come_back_from_a_folder_as_they_were(tmp_path):
+@pytest.mark.parametrize("own", [False, True])
+def test_results_come_back_from_a_folder_as_they_were(tmp_path, own):
     def nested(key):
         one = jnp.ones((), jnp.bfloat16)
-        return {"test/loss": one, "test": {"loss": 2 * one, "0": (one, [one])}, "file": one, "none": None, "empty": {}}
+        more = {"own": optax.ScaleByScheduleState(one)} if own else {}
+        within = {"loss": 2 * one, "0": (one, [one])}
+        return {"test/loss": one, "test": within, "file": one, "none": None, "empty": {}, **more}
 
     options = {"experiment": nested, "seeds": 3, "folder": tmp_path, "chunk": 2}
     first, second = sweep(**options), sweep(**options)
