@@ -35,7 +35,8 @@ def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     labels, weight = counted(labels, weight, logits.dtype)
-    return -(optax.softmax_cross_entropy_with_integer_labels(logits, labels) * weight).sum(-1)
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return -jnp.where(weight == 0, 0, each * weight).sum(-1)  # what does not count may be infinite
 
 
 def counted(labels: jax.Array, weight: jax.Array | None, dtype: Any) -> tuple[jax.Array, jax.Array]:

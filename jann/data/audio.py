@@ -67,9 +67,7 @@ def log_mel(
     """
     from scipy.signal import get_window
 
-    audio = jnp.asarray(audio)
-    if jnp.issubdtype(audio.dtype, jnp.integer):
-        audio = audio.astype(jnp.float32) / 32768
+    audio = _within_one(audio)
     frames = frame_count(audio.shape[-1], window, hop)
     if frames < 1:
         raise ValueError(f"audio of {audio.shape[-1]} samples is shorter than a window of {window}: pad it with zeros")
@@ -80,6 +78,15 @@ def log_mel(
     spectrum = jnp.fft.rfft(framed)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)  # of which silence has a gradient, unlike of abs
     return jnp.log(power @ jnp.asarray(mel_filters(rate, window, bands), power.dtype) + floor)
+
+
+def _within_one(audio: jax.Array) -> jax.Array:
+    audio = jnp.asarray(audio)
+    if not jnp.issubdtype(audio.dtype, jnp.integer):
+        return audio
+    if audio.dtype != jnp.int16:
+        raise TypeError(f"audio is {audio.dtype}: give int16, or floats within -1 and 1")
+    return audio.astype(jnp.float32) / 32768
 
 
 def frame_count(time: int | jax.Array, window: int, hop: int) -> int | jax.Array:
@@ -120,9 +127,7 @@ def mu_law_encode(audio: jax.Array, levels: int = 256) -> jax.Array:
     With m = levels − 1, sign(x) log(1 + m |x|) / log(1 + m), rounded to equal steps. ITU-T G.711; van den Oord et al.
     2016, arXiv:1609.03499, section 2.2. What lies outside is clipped; int16 is divided by 32768.
     """
-    audio = jnp.asarray(audio)
-    if jnp.issubdtype(audio.dtype, jnp.integer):
-        audio = audio.astype(jnp.float32) / 32768
+    audio = _within_one(audio)
     most = levels - 1
     size = jnp.log1p(most * jnp.minimum(jnp.abs(audio), 1)) / np.log1p(most).astype(np.float32)
     return jnp.round((jnp.sign(audio) * size + 1) / 2 * most).astype(jnp.int32)

@@ -11,6 +11,7 @@ from jax import lax
 
 def random_flip(images: jax.Array, key: jax.Array) -> jax.Array:
     """Mirrors each image left to right with probability one half: images[batch, height, width, channels]."""
+    _four_axes(images)
     flipped = jax.random.bernoulli(key, shape=(images.shape[0],))
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
@@ -21,6 +22,7 @@ def random_crop(images: jax.Array, key: jax.Array, pad: int) -> jax.Array:
     Zeros move in: it is a crop of the original size out of the image with `pad` zeros on every side. Zero is
     black before standardising and the mean after it.
     """
+    _four_axes(images)
     batch, *shape = images.shape
     offsets = jax.random.randint(key, (batch, 2), 0, 2 * pad + 1)
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -33,6 +35,7 @@ def random_erase(images: jax.Array, key: jax.Array, size: int) -> jax.Array:
     The square's centre is any pixel, so at the border a part of it falls outside. DeVries and Taylor 2017
     (Cutout), arXiv:1708.04552.
     """
+    _four_axes(images)
     batch, height, width, _ = images.shape
     centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]]))
     corners = centres - size // 2
@@ -43,6 +46,11 @@ def random_erase(images: jax.Array, key: jax.Array, size: int) -> jax.Array:
 
     erased = within(corners[:, 0], height)[:, :, None] & within(corners[:, 1], width)[:, None, :]
     return jnp.where(erased[..., None], jnp.zeros((), images.dtype), images)
+
+
+def _four_axes(images: jax.Array) -> None:
+    if images.ndim != 4:
+        raise ValueError(f"images are [batch, height, width, channels], got {list(images.shape)}: add the axes of one")
 
 
 def mixup(

@@ -43,6 +43,8 @@ class Series:
             )
         if not 0 < self.ends[0] <= self.ends[1] <= self.ends[2] <= len(self.times):
             raise ValueError(f"ends={self.ends} must ascend to at most the {len(self.times)} rows")
+        if np.isnat(self.times).any():
+            raise DataError(f"{self.origin}: row {np.flatnonzero(np.isnat(self.times))[0]} has no time")
         backwards = np.flatnonzero(np.diff(self.times) <= np.timedelta64(0))
         if len(backwards):
             row = backwards[0] + 1
@@ -63,8 +65,8 @@ class Series:
     @property
     def deviation(self) -> np.ndarray:
         """Of each channel over the training rows; 1 where a channel is constant there."""
-        deviation = self.values[: self.ends[0]].std(0)
-        return np.where(deviation > 0, deviation, 1.0)
+        training = self.values[: self.ends[0]]
+        return np.where(np.ptp(training, 0) > 0, training.std(0), 1.0)  # of equal values std is a rounding error
 
     @property
     def standardised(self) -> np.ndarray:
@@ -268,7 +270,7 @@ def _known(name, file, url, time, columns, ends=None):
 
 
 def _read(name, contents, path, time, columns, ends, fill=None):
-    header, *rows = csv.reader(io.StringIO(contents.decode()))
+    header, *rows = (row for row in csv.reader(io.StringIO(contents.decode("utf-8-sig"))) if row)
     columns = tuple(column for column in header if column != time) if columns is None else columns
     unknown = [column for column in (time, *columns) if column not in header]
     if unknown:
@@ -282,8 +284,21 @@ def _read(name, contents, path, time, columns, ends, fill=None):
                 values[i, j] = float(text) if text not in ("", "NA") else math.nan
             except ValueError:
                 raise DataError(f"{path}: column {columns[j]} is {text!r} in row {i}, not a number") from None
-    times = np.array([row[header.index(time)] for row in rows], "datetime64")
+    texts = [row[header.index(time)].strip() for row in rows]
+    try:
+        times = np.array(texts, "datetime64")
+    except ValueError:
+        wrong = next(i for i, text in enumerate(texts) if not _is_time(text))
+        mend = "write it as 2020-01-31 or 2020-01-31 23:00"
+        raise DataError(f"{path}: column {time} is {texts[wrong]!r} in row {wrong}, no time: {mend}") from None
     return Series(name, times, filled(values, fill), columns, ends or _ends(len(rows)), str(path))
+
+
+def _is_time(text):
+    try:
+        return bool(np.datetime64(text) is not None)
+    except ValueError:
+        return False
 
 
 def _ends(rows):

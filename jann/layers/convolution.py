@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -39,33 +40,30 @@ def conv(
     p: Tree,
     x: jax.Array,
     stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[tuple[int, int]] = "same",
+    padding: str | int | Sequence[int | tuple[int, int]] = "same",
     dilation: int | Sequence[int] = 1,
+    groups: int = 1,
 ) -> jax.Array:
     """x[..., *space, inputs] -> cross-correlation with the kernel, [..., *space', outputs]
 
     padding: "same" (output ceil(size / stride)), "valid" (none), "causal" (one dimension: no output sees later
-             inputs), a number on every side, or (before, after) for each dimension.
-    Groups follow from the kernel: inputs of x / inputs of the kernel.
+             inputs), a number on every side, or for each dimension a number or (before, after)
+    groups:  as in `conv_spec`
+
+    Raises ShapeError where kernel and channels do not fit, ValueError where x is smaller than the window.
     """
     weight = p["weight"]
     dims = weight.ndim - 2
     x = floats(x, "conv")
-    if x.ndim < dims + 1 or x.shape[-1] % weight.shape[-2]:
+    if x.ndim < dims + 1 or x.shape[-1] != groups * weight.shape[-2] or weight.shape[-1] % groups:
+        of_groups = f" with groups={groups}" if groups != 1 else ""
         raise ShapeError(
-            f"a kernel of shape {list(weight.shape)} takes x[..., {'size, ' * dims}{weight.shape[-2]}], "
-            f"got {list(x.shape)}",
-            weight,
-        )
-    groups = x.shape[-1] // weight.shape[-2]
-    if weight.shape[-1] % groups:
-        raise ShapeError(
-            f"a kernel of shape {list(weight.shape)} on {x.shape[-1]} channels means {groups} groups, "
-            f"which do not divide {weight.shape[-1]} outputs",
+            f"a kernel of shape {list(weight.shape)}{of_groups} takes "
+            f"x[..., {'size, ' * dims}{groups * weight.shape[-2]}], got {list(x.shape)}",
             weight,
         )
     dilation = _each(dilation, dims)
-    batch = x.reshape(-1, *x.shape[-dims - 1 :])
+    batch = x.reshape(math.prod(x.shape[: -dims - 1]), *x.shape[-dims - 1 :])
     weight, stride = weight.astype(x.dtype), _each(stride, dims)
     pads = _padding(padding, weight.shape[:dims], dilation)
     if groups == 1 and jax.default_backend() == "cpu":
@@ -81,6 +79,7 @@ def conv(
             dimension_numbers=channels_last(dims),
             feature_group_count=groups,
         )
+    _refuse_empty(x, y, f"window {list(weight.shape[:dims])}, dilation {list(dilation)} and padding {padding!r}")
     y = y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
     return y + along(p["bias"], y) if "bias" in p else y
 
@@ -156,8 +155,10 @@ def _pool(x, window, stride, padding, start, combine):
     if x.ndim < dims + 1:
         raise ValueError(f"a window of {dims} dimensions pools x[..., {'size, ' * dims}channels], got {list(x.shape)}")
     x = floats(x, "pooling")
-    batch = x.reshape(-1, *x.shape[-dims - 1 :])
+    batch = x.reshape(math.prod(x.shape[: -dims - 1]), *x.shape[-dims - 1 :])
     pads = _padding(padding, window, (1,) * dims)
+    if not isinstance(pads, str) and any(max(sides) >= size for sides, size in zip(pads, window, strict=True)):
+        raise ValueError(f"padding {padding!r} and window {list(window)}: a window would see nothing but padding")
     y = lax.reduce_window(
         batch,
         np.array(start, x.dtype),  # concrete, so that JAX knows a maximum and a sum, and their gradients
@@ -166,7 +167,13 @@ def _pool(x, window, stride, padding, start, combine):
         (1, *_each(window if stride is None else stride, dims), 1),
         pads if isinstance(pads, str) else [(0, 0), *pads, (0, 0)],
     )
+    _refuse_empty(x, y, f"window {list(window)} and padding {padding!r}")
     return y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
+
+
+def _refuse_empty(x: jax.Array, y: jax.Array, by: str) -> None:
+    if 0 in y.shape[1:-1]:
+        raise ValueError(f"x of shape {list(x.shape)} leaves nothing by {by}: it is smaller than the window")
 
 
 def _transpose_padding(padding, window, stride):
@@ -223,7 +230,9 @@ def _padding(padding, window, dilation):
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same', 'valid', 'causal', a number or pairs, got {padding!r}")
         return padding.upper()
-    return ((padding, padding),) * len(window) if isinstance(padding, int) else tuple(map(tuple, padding))
+    if isinstance(padding, int):
+        return ((padding, padding),) * len(window)
+    return tuple((sides, sides) if isinstance(sides, int) else tuple(sides) for sides in padding)
 
 
 def _each(value, dims):

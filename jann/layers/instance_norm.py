@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jann.layers.dtypes import wide_dtype
+from jann.layers.dtypes import floats, wide_dtype
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -12,6 +12,7 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array, jax.A
     deviation = sqrt(variance + epsilon). A forecast is brought back as `forecast * deviation + mean`, so that a shift
     of level between training and test does no harm (RevIN without its affine part, Kim et al. 2022, ICLR).
     """
+    x = floats(x, "instance_norm")
     wide = x.astype(wide_dtype(x))
     mean = wide.mean(-2, keepdims=True)
     deviation = jnp.sqrt(jnp.square(wide - mean).mean(-2, keepdims=True) + epsilon)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jann.core import Param, ShapeError, Spec
@@ -272,7 +273,7 @@ def _recur_jvp(kind, reverse, primals, tangents):
 
     last, (outputs, slopes) = lax.scan(step, carry, (z, valid), reverse=reverse)
     first = carry["hidden"][None]
-    before = jnp.concatenate([outputs[1:], first] if reverse else [first, outputs[:-1]])
+    before = jnp.concatenate([outputs[1:], first] if reverse else [first, outputs[:-1]])[: len(outputs)]
     through = _product(before.reshape(math.prod(before.shape[:2]), before.shape[-1]), dweight).reshape(z.shape)
     sources = kind.source(dz, through, dbias, slopes)
 
@@ -367,8 +368,10 @@ def _valid(lengths: Any, lead: tuple[int, ...], time: int) -> jax.Array:
         raise ValueError(
             f"lengths must be integers of shape {list(lead)}, one a sequence, got {lengths.dtype} {list(lengths.shape)}"
         )
-    if not isinstance(lengths, jax.core.Tracer) and lengths.size and (lengths.min() < 0 or lengths.max() > time):
-        raise ValueError(f"lengths must be from 0 to {time}, the steps of x, got {lengths.min()} to {lengths.max()}")
+    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
+        known = np.asarray(lengths)  # by NumPy, for within jit JAX would trace this too
+        if known.min() < 0 or known.max() > time:
+            raise ValueError(f"lengths must be from 0 to {time}, the steps of x, got {known.min()} to {known.max()}")
     return (jnp.arange(time)[:, None] < lengths.reshape(1, -1))[..., None]
 
 

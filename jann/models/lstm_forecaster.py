@@ -24,6 +24,8 @@ class LSTMForecaster(Model):
     dropout: float = 0.0
 
     def spec(self):
+        if self.layers < 1:
+            raise ValueError(f"LSTMForecaster.layers={self.layers}: it has at least one")
         sizes = (self.channels, *[self.hidden] * (self.layers - 1))
         return {
             "layers": [lstm_spec(size, self.hidden) for size in sizes],

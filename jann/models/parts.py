@@ -28,12 +28,13 @@ class Conv(Model):
     padding: str | int | tuple[tuple[int, int], ...] = "same"
     groups: int = 1
     bias: bool = True
+    dilation: int | tuple[int, ...] = 1
 
     def spec(self):
         return conv_spec(self.inputs, self.outputs, self.window, self.groups, self.bias)
 
     def apply(self, params, x, state=None, key=None):
-        return conv(params, x, self.stride, self.padding), state
+        return conv(params, x, self.stride, self.padding, self.dilation, self.groups), state
 
 
 class BatchNorm(Model):

@@ -35,6 +35,7 @@ class PatchTST(Model):
     for large data has embed=128, heads=16, hidden=256, its smaller one embed=16, heads=4, hidden=128, dropout=0.3.
 
     patch, stride:  steps of a patch, and from one patch to the next; the first steps that fill no patch are left out
+                    (as in Hugging Face's; the paper fills up the end, which makes one patch more)
     norm:           "batch" as in the paper, or "layer"
     pre_norm:       normalise before attention and dense layers, or (as in the paper) after the shortcut is added
     pooling:        "flatten": the forecast is linear in all patches; "mean": in their mean

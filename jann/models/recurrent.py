@@ -175,8 +175,8 @@ class SequenceClassifier(Model):
         with scope("recurrent"):
             h, carries = self.recurrent.apply(params["recurrent"], x, lengths, key=fold(key, "recurrent"))
         if self.pool == "mean":
-            steps = jnp.asarray(x.shape[-2] if lengths is None else lengths)
-            pooled = h.sum(-2, dtype=jnp.promote_types(h.dtype, jnp.float32)) / jnp.maximum(steps, 1)[..., None]
+            steps = jnp.clip(x.shape[-2] if lengths is None else lengths, 1, max(x.shape[-2], 1))
+            pooled = h.sum(-2, dtype=jnp.promote_types(h.dtype, jnp.float32)) / steps[..., None]
         else:
             ends = [carries["layers"][-1][direction]["hidden"] for direction in self.recurrent.directions]
             pooled = jnp.concatenate(ends, -1)

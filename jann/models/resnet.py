@@ -55,6 +55,10 @@ class ResNet(Model):
                 raise ValueError(f"ResNet.{field} must be one of {', '.join(known)}, got {getattr(self, field)!r}")
         if len(self.depths) != len(self.widths):
             raise ValueError(f"ResNet needs a width for each stage, got depths={self.depths}, widths={self.widths}")
+        if min(self.depths, default=0) < 1:
+            raise ValueError(f"ResNet.depths={self.depths}: a stage has at least one block")
+        if self.shortcut == "A" and list(self.widths) != sorted(self.widths):
+            raise ValueError(f'ResNet.widths={self.widths}: shortcut "A" pads with zeros, narrower stages need "B"')
 
     def spec(self):
         window = 3 if self.stem == "cifar" else 7

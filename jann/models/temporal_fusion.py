@@ -89,7 +89,7 @@ class TemporalFusionTransformer(Model):
         -> quantiles [..., horizon, quantiles]
         """
         observed, known = inputs["observed"], inputs["known"]
-        self._check(observed, known)
+        self._check(observed, known, inputs.get("static"))
         if self.normalise:
             target, mean, deviation = instance_norm(observed[..., :1])
             observed = jnp.concatenate([target, observed[..., 1:]], axis=-1)
@@ -120,7 +120,10 @@ class TemporalFusionTransformer(Model):
         quantiles = linear(params["quantiles"], decoded)
         return (quantiles * deviation + mean if self.normalise else quantiles), state
 
-    def _check(self, observed, known):
+    def _check(self, observed, known, static):
+        if self.static and (static is None or static.shape[-1] != len(self.static)):
+            got = "none" if static is None else list(static.shape)
+            raise ValueError(f'inputs["static"] must be [..., variables={len(self.static)}], got {got}')
         wanted = (self.lookback, len(self.observed)), (self.lookback + self.horizon, len(self.known))
         for name, array, shape in zip(("observed", "known"), (observed, known), wanted, strict=True):
             if array.shape[-2:] != shape:

@@ -48,6 +48,8 @@ def forecasts(
             f"agree in panels, horizon and the {len(levels)} quantiles"
         )
     names = [""] * len(truth) if names is None else list(names)
+    if len(names) != len(truth):
+        raise ValueError(f"{len(names)} names for {len(truth)} panels")
     order = np.argsort(levels)
     levels, predicted = np.asarray(levels)[order], predicted[..., order]
 
@@ -63,9 +65,11 @@ def forecasts(
             ends = predicted[index, :, low], predicted[index, :, -1 - low]
             label = f"{levels[low]:g} to {levels[-1 - low]:g} quantile"
             drawn[label] = axes.fill_between(ahead, *ends, color=POSITIVE, alpha=0.18, linewidth=0)
-        middle = predicted[index, :, len(levels) // 2]
         drawn["truth"] = axes.plot(ahead, truth[index], color=INK, linewidth=1.2)[0]
-        drawn["forecast" if quantiles is None else "median"] = axes.plot(ahead, middle, color=HIGHLIGHT)[0]
+        if len(levels) % 2:
+            level = levels[len(levels) // 2]
+            label = "forecast" if quantiles is None else "median" if level == 0.5 else f"{level:g} quantile"
+            drawn[label] = axes.plot(ahead, predicted[index, :, len(levels) // 2], color=HIGHLIGHT)[0]
         axes.axvline(0.5, color=FAINT, linewidth=0.6)
         axes.set_title(name, size=NORMAL + 1)
         axes.margins(x=0.01)

@@ -149,3 +149,10 @@ def test_random_mask_blanks_one_strip(axis, key):
     assert (along == -1).any(0).all(), "every place is reached"
     with pytest.raises(ValueError, match=f"up to 13 does not fit axis {axis}"):
         audio.random_mask(jnp.ones((3, 12, 12)), jax.random.key(0), axis, 13)
+
+
+@pytest.mark.parametrize("take", [audio.mu_law_encode, lambda sound: audio.log_mel(sound, 8000, 256, 128, 8)])
+def test_integers_other_than_int16_are_refused(take):
+    for dtype in (np.uint8, np.int32):
+        with pytest.raises(TypeError, match=f"audio is {np.dtype(dtype).name}: give int16, or floats within"):
+            take(np.zeros(1000, dtype))

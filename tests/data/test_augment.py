@@ -124,3 +124,10 @@ def test_mixup_keeps_units_and_refuses_class_numbers():
     np.testing.assert_allclose(mixed, compiled[0], rtol=1e-6)
     with pytest.raises(TypeError, match="one_hot"):
         mixup(images, jnp.arange(32), jax.random.key(0), 0.4)
+
+
+def test_images_without_a_batch_or_channels_are_refused(key):
+    for change, options in ((random_flip, ()), (random_crop, (1,)), (random_erase, (2,))):
+        for shape in ((8, 8, 3), (4, 8, 8)):
+            with pytest.raises(ValueError, match=r"images are \[batch, height, width, channels\], got"):
+                change(jnp.ones(shape), key, *options)

@@ -164,3 +164,24 @@ def test_an_altered_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("JANN_DATA", str(tmp_path))
     with pytest.raises(jann.data.DataError, match="ETTh1.csv has contents of sha256 .*, expected f18de3ad"):
         jann.data.load("etth1")
+
+
+def test_a_channel_that_does_not_change_has_deviation_1():
+    values = np.full((1000, 1), 0.1)
+    values[800:] = 0.2
+    times = np.datetime64("2020-01-01T00") + np.arange(1000).astype("timedelta64[h]")
+    series = Series("flat", times, values, ("x",), (700, 800, 1000))
+    assert series.deviation == [1.0]
+    np.testing.assert_allclose(series.standardised[-1], 0.1, rtol=1e-6)
+
+
+def test_what_spreadsheets_write_is_read_or_named(tmp_path):
+    file = tmp_path / "series.csv"
+    lines = ["date,x", *(f"2020-01-{day:02},{day}" for day in range(1, 11))]
+    file.write_text("\n".join(lines) + "\n\n", encoding="utf-8-sig")  # a byte-order mark, an empty line
+    series = read_series(file)
+    assert series.values[:, 0].tolist() == list(range(1, 11))
+    for text, message in (("01/02/2020", "column date is '01/02/2020' in row 3, no time"), ("", "row 3 has no time")):
+        file.write_text("\n".join([*lines[:4], f"{text},4", *lines[5:]]))
+        with pytest.raises(jann.data.DataError, match=message):
+            read_series(file)

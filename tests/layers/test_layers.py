@@ -35,8 +35,25 @@ def test_conv_equals_pytorch(name, case):
     p = {"weight": GOLDEN[f"{name}/weight"], "bias": GOLDEN[f"{name}/bias"]}
     spec = layers.conv_spec(case["inputs"], case["outputs"], (case["window"],) * case["dims"], case["groups"])
     assert {n: param.shape for n, param in spec.items()} == {n: array.shape for n, array in p.items()}
-    y = layers.conv(p, GOLDEN[f"{name}/x"], case["stride"], case["padding"], case["dilation"])
+    y = layers.conv(p, GOLDEN[f"{name}/x"], case["stride"], case["padding"], case["dilation"], case["groups"])
     close(y, GOLDEN[f"{name}/y"], 3e-5)
+
+
+def test_windows_and_channels_that_do_not_fit_are_refused():
+    p = {"weight": jnp.ones((3, 3, 1, 6))}
+    with pytest.raises(ShapeError, match=r"takes x\[..., size, size, 1\], got \[2, 8, 8, 3\]"):
+        layers.conv(p, jnp.ones((2, 8, 8, 3)))  # three groups only where they are asked for
+    assert layers.conv(p, jnp.ones((2, 8, 8, 3)), groups=3).shape == (2, 8, 8, 6)
+    x = jnp.ones((2, 2, 2, 1))
+    for call, message in (
+        (lambda: layers.conv(p, x, padding="valid"), r"leaves nothing by window \[3, 3\], dilation \[1, 1\] and pad"),
+        (lambda: layers.max_pool(x, (3, 3)), r"x of shape \[2, 2, 2, 1\] leaves nothing by window \[3, 3\]"),
+        (lambda: layers.average_pool(x, (2, 2), padding=2), "a window would see nothing but padding"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    np.testing.assert_array_equal(layers.conv(p, x, padding=(1, 1)), layers.conv(p, x, padding=1))
+    assert layers.conv(p, jnp.ones((0, 4, 4, 1))).shape == (0, 4, 4, 6)
 
 
 @pytest.mark.parametrize(("name", "case"), cases("conv_transpose"))
@@ -212,7 +229,7 @@ UNITS = {
     "linear": (layers.linear_spec(4, 3), layers.linear, (5, 4)),
     "linear_without_bias": (layers.linear_spec(4, 3, bias=False), layers.linear, (5, 4)),
     "conv_1d": (layers.conv_spec(4, 3, (3,)), lambda p, x: layers.conv(p, x, padding="causal"), (2, 6, 4)),
-    "conv_2d": (layers.conv_spec(4, 6, (3, 3), groups=2), lambda p, x: layers.conv(p, x, 2), (2, 5, 6, 4)),
+    "conv_2d": (layers.conv_spec(4, 6, (3, 3), groups=2), lambda p, x: layers.conv(p, x, 2, groups=2), (2, 5, 6, 4)),
     "conv_3d": (layers.conv_spec(4, 3, (2, 2, 2)), layers.conv, (2, 3, 3, 3, 4)),
     "conv_transpose": (layers.conv_spec(4, 3, (3, 3)), lambda p, x: layers.conv_transpose(p, x, 2), (2, 3, 3, 4)),
     "layer_norm": (layers.layer_norm_spec(4), layers.layer_norm, (5, 4)),

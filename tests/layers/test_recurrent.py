@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jann
 from jann.analysis import check_gradients
 from jann.core import ShapeError, init
 from jann.layers import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
@@ -249,3 +250,23 @@ def test_shapes_that_do_not_fit(x):
         lstm(p, jnp.zeros(INPUTS))
     with pytest.raises(TypeError, match="floating-point"):
         lstm(p, jnp.zeros((2, TIME, INPUTS), int))
+
+
+def test_lengths_may_be_closed_over_and_sequences_empty(key):
+    model = jann.models.LSTM(3, 4)
+    params, x, lengths = model.init(key), jax.random.normal(key, (2, 5, 3)), jnp.array([3, 5])
+    closed = jax.jit(lambda x: model.apply(params, x, lengths)[0])(x)
+    np.testing.assert_allclose(closed, model.apply(params, x, lengths)[0], rtol=1e-6)
+    for reverse in (False, True):
+        grads = jax.grad(lambda p, r=reverse: lstm(p, jnp.zeros((2, 0, 3)), reverse=r)[0].sum())(
+            params["layers"][0]["forward"]
+        )
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_the_mean_over_traced_lengths_beyond_the_array_is_that_of_its_steps(key):
+    model = jann.models.SequenceClassifier(inputs=3, outputs=2, hidden=4, pool="mean")
+    params, x = model.init(key), jax.random.normal(key, (2, 5, 3))
+    np.testing.assert_array_equal(
+        jax.jit(model.apply)(params, x, jnp.array([9, 5]))[0], jax.jit(model.apply)(params, x, jnp.array([5, 5]))[0]
+    )

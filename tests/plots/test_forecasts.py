@@ -54,3 +54,15 @@ def test_importances_are_bars_the_largest_on_top():
     assert [bar.get_width() for bar in future.patches] == [1.0]
     with pytest.raises(ValueError, match="variables in each group"):
         importances({"past": {}})
+
+
+def test_only_a_middle_quantile_is_a_line_and_is_named_by_its_level(drawn):
+    history, truth, predicted = drawn
+    for quantiles, lines, label in (((0.1, 0.9), 3, None), ((0.9,), 4, "0.9 quantile"), ((0.1, 0.5, 0.9), 4, "median")):
+        figure = forecasts(history, truth, predicted[..., : len(quantiles)], quantiles=quantiles)
+        assert len(figure.axes[0].lines) == lines
+        texts = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert label is None or label in texts
+        assert ("median" in texts) == (0.5 in quantiles)
+    with pytest.raises(ValueError, match="1 names for 3 panels"):
+        forecasts(history, truth, predicted, names=["a"], quantiles=(0.1, 0.5, 0.9))
