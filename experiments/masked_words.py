@@ -231,7 +231,7 @@ def main(
     rate: float = 0.3,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/masked_words"),
+    out: Path | None = None,
 ) -> None:
     """Pre-trains a BERT by filling in the missing words of a text.
 
@@ -253,7 +253,7 @@ def main(
         rate: Share of each row's tokens that are to be foretold in training; in validation it is 0.15.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
     few = data == "python_topics"
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
@@ -264,7 +264,7 @@ def main(
     model = jann.models.BERT(
         texts.tokenizer.get_vocab_size(), length, 2, embed, layers, heads, hidden, dropout=dropout
     )
-    run(out, texts, model, recipe, seeds, seed)
+    run(out or Path(f"runs/masked_words-{data}"), texts, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":

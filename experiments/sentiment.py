@@ -313,7 +313,8 @@ def main(
         blocks: The last blocks of the published encoder that are trained.
         seeds: How many times each, with other labels and another start.
         seed: The first seed.
-        out: The run folder, by default runs/sentiment-DATA. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
+            interrupted run.
     """
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
@@ -324,8 +325,8 @@ def main(
             read += [article.lower() for article in jann.data.load(text).train]  # as the sentences are
     recipe = Recipe(pretraining, 32, length, learning_rate=2e-3)
     run(
-        out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, read,
-        recipe, blocks,
+        out or Path(f"runs/sentiment-{data}-{'-'.join(starts)}-{length}"), corpus, tuple(starts), counts, seeds, seed,
+        length, vocab, epochs, read, recipe, blocks,
     )  # fmt: skip
 
 

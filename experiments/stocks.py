@@ -213,7 +213,7 @@ def main(
     short: bool = False,
     seeds: int = 3,
     seed: int = 1,
-    out: Path = Path("runs/stocks"),
+    out: Path | None = None,
 ) -> None:
     """Forecasts the next day's price, and says whether that is better than the last price, and worth its costs.
 
@@ -225,8 +225,9 @@ def main(
         short: Sell short when the forecast is down, instead of holding nothing.
         seeds: How many models, whose forecasts are averaged.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/stocks-DATA-MODEL. The same command goes on with an interrupted run.
     """
+    out = out or Path(f"runs/stocks-{data}-{model}")
     run(out, jann.data.load(data), model_of(model, lookback, 4), lookback, RECIPE, cost, short, seeds, seed)
 
 

@@ -174,7 +174,7 @@ def main(
     seconds: float = 0.5,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/wavenet"),
+    out: Path | None = None,
 ) -> None:
     """Trains a small WaveNet and draws sound from it.
 
@@ -191,13 +191,13 @@ def main(
         seconds: How long the drawn sound is.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/wavenet-DATA. The same command goes on with an interrupted run.
     """
     dataset = jann.data.load(data)
     dilations = tuple(2**i for i in range(depth))
     model = jann.models.WaveNet(LEVELS, dilations, residual, skip, classes=len(dataset.classes))
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay)
-    run(out, dataset, model, recipe, seeds, seed, seconds)
+    run(out or Path(f"runs/wavenet-{data}"), dataset, model, recipe, seeds, seed, seconds)
 
 
 if __name__ == "__main__":

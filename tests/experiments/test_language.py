@@ -125,6 +125,14 @@ def test_sentiment_loads_further_text_only_for_masked_words(starts, read, monkey
     assert found == read
 
 
+def test_sentiment_of_other_starts_and_lengths_has_a_run_folder_of_its_own(monkeypatch):
+    folders = []
+    monkeypatch.setattr(sentiment, "run", lambda out, *_: folders.append(str(out)))
+    sentiment.main(starts=("encoder",), length=40)
+    sentiment.main(starts=("cnn", "scratch"))
+    assert folders == ["runs/sentiment-made_up_reviews-encoder-40", "runs/sentiment-made_up_reviews-cnn-scratch-48"]
+
+
 def test_the_small_bert_of_sentiment_begins_with_what_masked_words_taught_it(tmp_path):
     sentences = [f"a {word} {thing}" for word in ("bad", "good") for thing in "abcdefgh"] * 4
     corpus = jann.data.Corpus("words", [(text, 0) for text in sentences], [], [(sentences[0], 0)])
