@@ -21,7 +21,7 @@ import tyro
 from sklearn.decomposition import PCA
 
 import jann
-from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import at_least_one, over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
 
 Kind = Literal["dense", "convolutional", "denoising", "sparse"]
@@ -93,7 +93,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/autoencoder-DATA. The same command goes on with an interrupted run.
     """
-    hidden, epochs = hidden or HIDDEN[data], epochs or EPOCHS[data]
+    at_least_one(epochs=epochs)
+    hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
     folder = jann.open_run(out or Path(f"runs/autoencoder-{data}"), config)

@@ -21,7 +21,9 @@ import tyro
 import jann
 from experiments.generated_images import train_judge
 from experiments.reporting import (
+    at_least_one,
     each_seed,
+    given,
     metric_curves,
     over_seeds,
     save_figures,
@@ -198,18 +200,13 @@ def main(
         out: The run folder, by default runs/diffusion-DATA. The same command goes on with an interrupted run.
     """
     config = {name: value for name, value in locals().items() if name != "out"}
+    own = {"embed": embed, "depth": depth, "steps": steps, "batch_size": batch_size, "samples": samples}
+    at_least_one(**own)
     sampler = sampler or ("heun" if process == "flow" else "ddim")
     if (sampler in ("euler", "heun")) != (process == "flow"):
         raise SystemExit(f"--sampler {sampler} is not for --process {process}")
-    size = SIZES[data]
-    size = Size(
-        embed=embed or (size.embed if backbone == "dit" else 32),
-        depth=depth or (size.depth if backbone == "dit" else 1),
-        patch=size.patch,
-        steps=steps or size.steps,
-        batch_size=batch_size or size.batch_size,
-        samples=samples or size.samples,
-    )
+    size = SIZES[data] if backbone == "dit" else dataclasses.replace(SIZES[data], embed=32, depth=1)
+    size = dataclasses.replace(size, **given(**own))
     dataset = jann.data.load(data)
     model = model_of(backbone, dataset, size)
     null = len(dataset.classes)

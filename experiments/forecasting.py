@@ -31,7 +31,7 @@ from experiments.forecasters import (
     rolling,
     train_one,
 )
-from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import at_least_one, each_seed, given, over_seeds, save_figures, show_table, write_results
 from jann.data import Series
 from jann.data.time_series import CALENDAR
 
@@ -94,8 +94,9 @@ def main(
         out: The run folder, by default runs/forecasting-DATA-MODEL-LOOKBACK-HORIZON. The same command goes on with an
             interrupted run.
     """
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    recipe = dataclasses.replace(RECIPES[model], **{name: value for name, value in given.items() if value is not None})
+    at_least_one(epochs=epochs, batch_size=batch_size)
+    own = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    recipe = dataclasses.replace(RECIPES[model], **own)
     series = jann.data.load(data)
     network, task = model_of(model, series, lookback, horizon)
     out = out or Path(f"runs/forecasting-{data}-{model}-{lookback}-{horizon}")

@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report, with_speed
 from jann.data import mask_places, mask_words, padded, train_bpe
 from jann.layers.positions import sinusoidal
@@ -255,9 +255,10 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(steps=steps)
     few = data == "python_topics"
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
-    steps = steps or (3000 if few else 8000)
+    steps = (3000 if few else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average, rate)
     train, validation = texts_of(data)
     texts = prepared(data, train_bpe(train, vocab, SPECIAL), train, validation, recipe)

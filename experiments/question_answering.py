@@ -31,7 +31,15 @@ import tyro
 import jann
 from experiments.cloze import from_articles, guessed, made_up
 from experiments.masked_words import BEGIN, END, SPECIAL
-from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    each_seed,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from experiments.sequence_training import adamw, with_speed
 from jann.analysis import answer_scores
 from jann.data import Answer, Question, load_tokenizer, question_rows, read_answers, read_squad, train_bpe
@@ -300,15 +308,17 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(starts=starts, steps=steps, longest=longest)
     task = task_of(data, questions)
-    starts = starts or (("scratch",) if data == "made_up" else ("scratch", "encoder"))
-    longest = longest or (30 if data.endswith(".json") else 5)
+    if starts is None:
+        starts = ("scratch",) if data == "made_up" else ("scratch", "encoder")
+    longest = (30 if data.endswith(".json") else 5) if longest is None else longest
     sizes = {"length": length, "overlap": overlap, "asked": asked, "longest": longest}
     made = {}
     for name in starts:
         if name == "scratch":
             begun = small(task, vocab, length, embed, layers, dropout)
-            taken = steps or (200 if data == "made_up" else 800)
+            taken = (200 if data == "made_up" else 800) if steps is None else steps
             made[name] = begun, Recipe(taken, learning_rate, batch_size, **sizes)
         else:
             recipe = Recipe(encoder_steps, encoder_learning_rate, encoder_batch_size, **sizes)

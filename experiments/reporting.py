@@ -13,6 +13,18 @@ from jann.analysis import interval
 from jann.training import write_json
 
 
+def given(**options: Any) -> dict:
+    """Those of the options that are not None, which stands for "by default": 0 and () are asked for"""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def at_least_one(**options: int | tuple | None) -> None:
+    """Raises SystemExit for an option below 1, or without a part; None, not given, is right."""
+    for name, value in given(**options).items():
+        if (len(value) if isinstance(value, tuple) else value) < 1:
+            raise SystemExit(f"--{name.replace('_', '-')} {value}: give at least one")
+
+
 def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
     """[train_one(folder of the run, its seed), ...]; None if one was interrupted, which it says.
 

@@ -33,7 +33,7 @@ import tyro
 
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, Recipe, Texts, prepared, train_one
-from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import at_least_one, over_seeds, save_figures, say_interrupted, show_table, write_results
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
 from jann.drawing import fold
@@ -316,8 +316,10 @@ def main(
         out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
             interrupted run.
     """
+    at_least_one(starts=starts, counts=counts)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
-    starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
+    if starts is None:
+        starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
     text, read = text or ("wikitext2" if data == "sst2" else "none"), []
     if "masked_words" in starts:  # else there is nothing to load, or to download
         read = [sentence for sentence, _ in corpus.train] * repeats

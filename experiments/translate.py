@@ -21,7 +21,7 @@ import optax
 import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, each_seed, metric_curves, save_figures
 from experiments.sequence_training import report
 from jann.generation import beam_search
 from jann.models import Transformer
@@ -254,14 +254,16 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/translate-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps)
     large = data == "multi30k"
-    length = length or (48 if large else 32)
-    task = prepare(data, vocab or (6000 if large else 320), length)
+    length = (48 if large else 32) if length is None else length
+    layers = (4 if large else 2) if layers is None else layers
+    steps = (6000 if large else 1500) if steps is None else steps
+    task = prepare(data, (6000 if large else 320) if vocab is None else vocab, length)
     model = Transformer(
-        task.tokenizer.get_vocab_size(), embed, layers or (4 if large else 2), heads, hidden, norm_first=True,
+        task.tokenizer.get_vocab_size(), embed, layers, heads, hidden, norm_first=True,
         begin_token=BEGIN, dropout=(0.2 if large else 0.1) if dropout is None else dropout,
     )  # fmt: skip
-    steps = steps or (6000 if large else 1500)
     recipe = Recipe(steps, batch_size, length, learning_rate, smoothing, average, beams)
     run(out or Path(f"runs/translate-{data}"), task, model, recipe, seeds, seed)
 

@@ -51,6 +51,17 @@ def test_results_stand_beside_principal_components(tmp_path):
     assert drawn == {"error", "reconstructions", "from_noisy"} | planes
 
 
+def test_without_hidden_layers_it_is_linear(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
+    main(out=tmp_path, **{**SMALL, "hidden": (), "kinds": ("dense",), "epochs": 1})
+    model, params = jann.load(tmp_path / "dense-2-seed-0")
+    assert model.hidden == () and jann.count(model) == 64 * 2 + 2 + 2 * 64 + 64
+    images = np.eye(64, dtype="float32")[:3]
+    weight, bias = (np.asarray(params["decoder"]["layers"][0][name]) for name in ("weight", "bias"))
+    codes = np.asarray(model.encode(params, images))
+    np.testing.assert_allclose(model(params, images), codes @ weight + bias, rtol=1e-5)
+
+
 def test_a_penalty_makes_codes_sparse(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
     options = {**SMALL, "codes": (16,), "penalty": "l1", "penalty_weight": 0.01}

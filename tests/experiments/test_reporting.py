@@ -1,0 +1,28 @@
+"""What experiments do alike: options that are 0 or empty are what was asked for, or refused, never the default."""
+
+import pytest
+
+from experiments import autoencoder, corrupted_spans, diffusion, gan, masked_words, translate, vae
+from experiments.reporting import at_least_one, given
+
+
+def test_nothing_and_zero_are_given_and_none_is_not():
+    assert given(hidden=(), steps=0, epochs=None) == {"hidden": (), "steps": 0}
+    at_least_one(hidden=(1,), steps=1, epochs=None)
+    with pytest.raises(SystemExit, match=r"--pretraining-steps 0: give at least one"):
+        at_least_one(steps=1, pretraining_steps=0)
+    with pytest.raises(SystemExit, match=r"--counts \(\): give at least one"):
+        at_least_one(counts=())
+
+
+@pytest.mark.parametrize(
+    ("experiment", "option"),
+    [
+        (autoencoder, "epochs"), (vae, "epochs"), (gan, "epochs"), (gan, "samples"), (diffusion, "steps"),
+        (diffusion, "depth"), (translate, "layers"), (masked_words, "steps"), (corrupted_spans, "steps"),
+    ],
+)  # fmt: skip
+def test_an_option_of_zero_is_refused_where_it_makes_no_sense(experiment, option, tmp_path):
+    with pytest.raises(SystemExit, match=f"--{option} 0: give at least one"):
+        experiment.main(**{option: 0}, out=tmp_path)
+    assert not list(tmp_path.iterdir())
