@@ -15,6 +15,11 @@ import tyro
 import jann
 from experiments.image_classification import Recipe, run
 
+PUBLISHED = {
+    "cifar10": "error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)",
+    "cifar10_subset": "none; a fifth of CIFAR-10's images",
+}
+
 
 def main(
     data: Literal["cifar10", "cifar10_subset"] = "cifar10",
@@ -48,8 +53,7 @@ def main(
     run(
         out or Path(f"runs/{data}"), dataset, jann.models.resnet20(),
         Recipe(epochs, batch_size, learning_rate, weight_decay),
-        transform=transform, prepare=standardise,
-        published="error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)", seeds=seeds, seed=seed,
+        transform=transform, prepare=standardise, published=PUBLISHED[data], seeds=seeds, seed=seed,
     )  # fmt: skip
 
 
