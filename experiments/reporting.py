@@ -61,6 +61,12 @@ def over_seeds(values: Any) -> dict:
     return {"mean": mean, "low": low, "high": high, "seeds": np.asarray(values, float).tolist()}
 
 
+def plus_minus(measured: dict, form: str = ".4f") -> str:
+    """What `over_seeds` gives -> mean ± half the interval, which one seed does not have"""
+    half = (measured["high"] - measured["low"]) / 2
+    return f"{measured['mean']:{form}}" + ("" if np.isnan(half) else f" ± {half:{form}}")
+
+
 def metric_curves(histories: Sequence[dict], metrics: dict[str, str], **options: Any) -> Figure:
     """Curves over training, with intervals over the runs whose `histories` are given: `metrics` by their labels.
 
@@ -109,6 +115,5 @@ def mistakes(dataset: Any, images: np.ndarray, labels: np.ndarray, logits: np.nd
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        half = (value["high"] - value["low"]) / 2
-        return f"{value['mean']:.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}")
+        return plus_minus(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import autoencoder, corrupted_spans, diffusion, gan, masked_words, translate, vae
-from experiments.reporting import at_least_one, given
+from experiments.reporting import at_least_one, given, over_seeds, plus_minus
 
 
 def test_nothing_and_zero_are_given_and_none_is_not():
@@ -26,3 +26,10 @@ def test_an_option_of_zero_is_refused_where_it_makes_no_sense(experiment, option
     with pytest.raises(SystemExit, match=f"--{option} 0: give at least one"):
         experiment.main(**{option: 0}, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_one_seed_has_a_mean_and_no_interval():
+    assert plus_minus(over_seeds([0.2361]), ".2%") == "23.61%"
+    # Student's t at 97.5 % with one degree of freedom is 12.706, and the error of the mean of both is 0.05.
+    assert plus_minus(over_seeds([0.3, 0.4]), ".2%") == "35.00% ± 63.53%"
+    assert plus_minus({"mean": 2.0, "low": 1.5, "high": 2.5}) == "2.0000 ± 0.5000"
