@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import autoencoder, corrupted_spans, diffusion, gan, masked_words, translate, vae
+from experiments import autoencoder, corrupted_spans, diffusion, gan, masked_words, python_code, translate, vae
 from experiments.reporting import at_least_one, given, over_seeds, plus_minus
 
 
@@ -20,6 +20,7 @@ def test_nothing_and_zero_are_given_and_none_is_not():
     [
         (autoencoder, "epochs"), (vae, "epochs"), (gan, "epochs"), (gan, "samples"), (diffusion, "steps"),
         (diffusion, "depth"), (translate, "layers"), (masked_words, "steps"), (corrupted_spans, "steps"),
+        (python_code, "problems"),
     ],
 )  # fmt: skip
 def test_an_option_of_zero_is_refused_where_it_makes_no_sense(experiment, option, tmp_path):
