@@ -19,7 +19,7 @@ import optax
 import tyro
 
 import jann
-from experiments.generated_images import train_judge
+from experiments.generated_images import judge_beside
 from experiments.reporting import (
     at_least_one,
     each_seed,
@@ -27,7 +27,6 @@ from experiments.reporting import (
     metric_curves,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
     write_results,
 )
@@ -216,11 +215,8 @@ def main(
     train = trainer(dataset, model, noising, size.steps, size.batch_size, learning_rate, average)
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
-    try:
-        print("the judge")
-        judge = train_judge(dataset, folder.parent / f"judge-{data}")
-    except KeyboardInterrupt:
-        say_interrupted(folder)
+    judge = judge_beside(folder, dataset)
+    if judge is None:
         return
 
     def one(at, number):

@@ -19,7 +19,7 @@ import tyro
 
 import jann
 from experiments.diffusion import to_signed
-from experiments.generated_images import Judge, train_judge
+from experiments.generated_images import Judge, judge_beside
 from experiments.reporting import (
     at_least_one,
     each_seed,
@@ -145,8 +145,9 @@ def main(
     discriminator = Discriminator(side, channels, widths[::-1], classes, batch_norm=penalty == 0)
     folder = jann.open_run(out or Path(f"runs/gan-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(generator), jann.summary(discriminator), sep="\n\n", end="\n\n")
-    print("the judge")
-    judge = train_judge(dataset, folder.parent / f"judge-{data}")
+    judge = judge_beside(folder, dataset)
+    if judge is None:
+        return
 
     optimizers = {
         "generator": optax.adam(learning_rate, b1=0.5),
