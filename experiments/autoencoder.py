@@ -169,7 +169,9 @@ def errors(model, params, dataset, prepare) -> dict[str, float]:
 
 
 def hoyer(codes: np.ndarray) -> float:
-    """codes[n, units] -> mean sparsity, from 0 (all as large) to 1 (all but one are zero, or all)."""
+    """codes[n, units] -> mean sparsity, from 0 (all as large, as one unit is) to 1 (all but one are zero, or all)."""
+    if codes.shape[1] == 1:
+        return 0.0
     root, lengths = np.sqrt(codes.shape[1]), np.sqrt(np.square(codes).sum(1))
     sizes = np.divide(np.abs(codes).sum(1), lengths, out=np.ones_like(lengths), where=lengths > 0)
     return float(np.mean((root - sizes) / (root - 1)))

@@ -54,8 +54,13 @@ def smoothed(amount: float, logits: jax.Array, batch: dict) -> dict:
 
 
 def by_length(arrays: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Arrays [pairs, ...] -> [blocks, size, ...] of pairs of about equal length; the longest that fill no block go."""
+    """Arrays [pairs, ...] -> [blocks, size, ...] of pairs of about equal length; the longest that fill no block go.
+
+    Raises ValueError for a size that fills no block.
+    """
     order = np.lexsort((arrays["weight"].sum(1), arrays["source_length"]))
+    if not 1 <= size <= len(order):
+        raise ValueError(f"batch_size={size}: give from 1 to {len(order)}, as many as there are training pairs")
     blocks = len(order) // size
     return {name: values[order[: blocks * size]].reshape(blocks, size, -1) for name, values in arrays.items()}
 

@@ -27,6 +27,7 @@ def test_sparsity_of_codes():
     np.testing.assert_allclose(hoyer(np.array([[1.0, -1, 1, 1]])), 0)
     np.testing.assert_allclose(hoyer(np.array([[3.0, 4, 0, 0]])), 2 - 7 / 5)
     np.testing.assert_allclose(hoyer(np.zeros((3, 4))), 1)
+    assert hoyer(np.array([[2.0], [-1.0]])) == 0, "one unit is as large as all"
 
 
 def test_results_stand_beside_principal_components(tmp_path):
