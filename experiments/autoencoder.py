@@ -17,11 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from sklearn.decomposition import PCA
 
 import jann
-from experiments.reporting import at_least_one, over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_results,
+)
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
 
 Kind = Literal["dense", "convolutional", "denoising", "sparse"]
@@ -246,4 +253,4 @@ def figures(folder: Path, dataset: Any, finished: dict, histories: dict, noise: 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, run
+from experiments.reporting import command
 
 PUBLISHED = {
     "cifar10": "error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)",
@@ -58,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

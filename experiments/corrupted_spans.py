@@ -20,11 +20,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.masked_words import log_frequencies, publish, texts_of, token_stream
-from experiments.reporting import at_least_one, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import report, with_speed
 from jann.data import corrupt_spans, train_bpe
 from jann.data.stream import Stream
@@ -222,4 +221,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

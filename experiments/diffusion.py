@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.generated_images import judge_beside
 from experiments.reporting import (
     at_least_one,
+    command,
     each_seed,
     given,
     metric_curves,
@@ -283,4 +283,4 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import mistakes, plus_minus, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import command, mistakes, plus_minus, save_figures, show_table, write_metrics, write_results
 
 POINTS = 40  # of each learning curve
 
@@ -156,4 +155,4 @@ def report(folder: Path, dataset, model, swept, steps) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.forecasters import (
@@ -31,7 +30,16 @@ from experiments.forecasters import (
     rolling,
     train_one,
 )
-from experiments.reporting import at_least_one, each_seed, given, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    given,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from jann.data import Series
 from jann.data.time_series import CALENDAR
 
@@ -191,4 +199,4 @@ def figures(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.diffusion import to_signed
 from experiments.generated_images import Judge, judge_beside
 from experiments.reporting import (
     at_least_one,
+    command,
     each_seed,
     given,
     metric_curves,
@@ -206,4 +206,4 @@ def figures(folder: Path, dataset: Any, generator: Generator, params: Any, histo
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -21,10 +21,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jann
-from experiments.reporting import at_least_one, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report, with_speed
 from jann.data import mask_places, mask_words, padded, train_bpe
 from jann.layers.positions import sinusoidal
@@ -269,4 +268,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

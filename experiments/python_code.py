@@ -21,12 +21,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.programs import outcomes
 from experiments.reporting import (
     at_least_one,
+    command,
     each_seed,
     metric_curves,
     over_seeds,
@@ -314,4 +314,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -26,13 +26,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.cloze import from_articles, guessed, made_up
 from experiments.masked_words import BEGIN, END, SPECIAL
 from experiments.reporting import (
     at_least_one,
+    command,
     each_seed,
     metric_curves,
     over_seeds,
@@ -101,6 +101,8 @@ class Beginning:
 def task_of(data: str, most: int) -> Task:
     """The questions by the name of their texts, or of a file; of validation and test at most so many, drawn once."""
     if data.endswith(".json"):
+        if not Path(data).exists():
+            raise SystemExit(f"--data {data}: there is no such file")
         parts = [], [], []
         for question in read_squad(data):
             # All questions on a text stay together.
@@ -327,4 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -1,16 +1,34 @@
 """What experiments do alike: one run a seed, what stays in the run folder, and what is said at the end."""
 
 import json
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from matplotlib.figure import Figure
 
 import jann
 from jann.analysis import interval
 from jann.training import write_json
+
+
+def command(main: Callable) -> None:
+    """Runs `main` with the options of the command line.
+
+    What jann or an experiment says is wrong with them, or with files, is one plain line and exit code 1: an error that
+    a `raise` of theirs made. Others come with their traceback.
+    """
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError, ImportError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        own = any(Path(last.filename).is_relative_to(Path(file).parent) for file in (jann.__file__, __file__))
+        if own and last.line.startswith("raise "):
+            raise SystemExit(str(error)) from None
+        raise
 
 
 def given(**options: Any) -> dict:

@@ -29,11 +29,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, Recipe, Texts, prepared, train_one
-from experiments.reporting import at_least_one, over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_results,
+)
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
 from jann.drawing import fold
@@ -333,4 +340,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

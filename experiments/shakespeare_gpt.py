@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import generate
 
@@ -137,4 +136,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -17,12 +17,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from scipy import stats
 
 import jann
 from experiments.forecasters import Recipe, Task, train_one
-from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
@@ -232,4 +231,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

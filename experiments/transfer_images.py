@@ -20,12 +20,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, optimizer_of
 from experiments.reporting import (
     at_least_one,
+    command,
     over_seeds,
     save_figures,
     say_interrupted,
@@ -273,4 +273,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from scipy.stats import norm
 
 import jann
-from experiments.reporting import at_least_one, each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import at_least_one, command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.models import VAE, elbo, elbo_objective, importance_bound
 
 PUBLISHED = {"mnist": "log p(x) −86.76 (Burda et al. 2016)"}
@@ -218,4 +217,4 @@ def plane(model: VAE, expected, pictures, mean, labels, dataset, columns: int = 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import at_least_one, given
+from experiments.reporting import at_least_one, command, given
 from jann.models import ViT
 
 
@@ -166,4 +165,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)
