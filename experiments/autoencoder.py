@@ -17,11 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from sklearn.decomposition import PCA
 
 import jann
-from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_results,
+)
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
 
 Kind = Literal["dense", "convolutional", "denoising", "sparse"]
@@ -93,7 +100,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/autoencoder-DATA. The same command goes on with an interrupted run.
     """
-    hidden, epochs = hidden or HIDDEN[data], epochs or EPOCHS[data]
+    at_least_one(epochs=epochs)
+    hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
     folder = jann.open_run(out or Path(f"runs/autoencoder-{data}"), config)
@@ -168,7 +176,9 @@ def errors(model, params, dataset, prepare) -> dict[str, float]:
 
 
 def hoyer(codes: np.ndarray) -> float:
-    """codes[n, units] -> mean sparsity, from 0 (all as large) to 1 (all but one are zero, or all)."""
+    """codes[n, units] -> mean sparsity, from 0 (all as large, as one unit is) to 1 (all but one are zero, or all)."""
+    if codes.shape[1] == 1:
+        return 0.0
     root, lengths = np.sqrt(codes.shape[1]), np.sqrt(np.square(codes).sum(1))
     sizes = np.divide(np.abs(codes).sum(1), lengths, out=np.ones_like(lengths), where=lengths > 0)
     return float(np.mean((root - sizes) / (root - 1)))
@@ -243,4 +253,4 @@ def figures(folder: Path, dataset: Any, finished: dict, histories: dict, noise: 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

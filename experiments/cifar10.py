@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, run
+from experiments.reporting import command
+
+PUBLISHED = {
+    "cifar10": "error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)",
+    "cifar10_subset": "none; a fifth of CIFAR-10's images",
+}
 
 
 def main(
@@ -24,7 +29,7 @@ def main(
     weight_decay: float = 0.05,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/cifar10"),
+    out: Path | None = None,
 ) -> None:
     """Trains ResNet-20 on CIFAR-10 and compares its test error with the published one.
 
@@ -36,7 +41,7 @@ def main(
         weight_decay: Decay of the kernels (AdamW).
         seeds: How many classifiers, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/DATA. The same command goes on with an interrupted run.
     """
     dataset = jann.data.load(data)
     standardise = dataset.standardise
@@ -46,11 +51,11 @@ def main(
         return standardise({**batch, "image": jann.data.random_crop(flipped, jax.random.fold_in(key, 1), pad=4)})
 
     run(
-        out, dataset, jann.models.resnet20(), Recipe(epochs, batch_size, learning_rate, weight_decay),
-        transform=transform, prepare=standardise,
-        published="error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)", seeds=seeds, seed=seed,
+        out or Path(f"runs/{data}"), dataset, jann.models.resnet20(),
+        Recipe(epochs, batch_size, learning_rate, weight_decay),
+        transform=transform, prepare=standardise, published=PUBLISHED[data], seeds=seeds, seed=seed,
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -20,11 +20,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.masked_words import log_frequencies, publish, texts_of, token_stream
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import report, with_speed
 from jann.data import corrupt_spans, train_bpe
 from jann.data.stream import Stream
@@ -210,7 +209,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/corrupted_spans-DATA. The same command goes on with an interrupted run.
     """
-    steps = steps or (3000 if data == "python_topics" else 8000)
+    at_least_one(steps=steps)
+    steps = (3000 if data == "python_topics" else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, average, rate)
     texts = prepared(data, *texts_of(data), vocab, recipe)
     model = jann.models.T5(
@@ -221,4 +221,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -16,16 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.generated_images import train_judge
+from experiments.generated_images import judge_beside
 from experiments.reporting import (
+    at_least_one,
+    command,
     each_seed,
+    given,
     metric_curves,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
     write_results,
 )
@@ -198,18 +199,13 @@ def main(
         out: The run folder, by default runs/diffusion-DATA. The same command goes on with an interrupted run.
     """
     config = {name: value for name, value in locals().items() if name != "out"}
+    own = {"embed": embed, "depth": depth, "steps": steps, "batch_size": batch_size, "samples": samples}
+    at_least_one(**own)
     sampler = sampler or ("heun" if process == "flow" else "ddim")
     if (sampler in ("euler", "heun")) != (process == "flow"):
         raise SystemExit(f"--sampler {sampler} is not for --process {process}")
-    size = SIZES[data]
-    size = Size(
-        embed=embed or (size.embed if backbone == "dit" else 32),
-        depth=depth or (size.depth if backbone == "dit" else 1),
-        patch=size.patch,
-        steps=steps or size.steps,
-        batch_size=batch_size or size.batch_size,
-        samples=samples or size.samples,
-    )
+    size = SIZES[data] if backbone == "dit" else dataclasses.replace(SIZES[data], embed=32, depth=1)
+    size = dataclasses.replace(size, **given(**own))
     dataset = jann.data.load(data)
     model = model_of(backbone, dataset, size)
     null = len(dataset.classes)
@@ -219,11 +215,8 @@ def main(
     train = trainer(dataset, model, noising, size.steps, size.batch_size, learning_rate, average)
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
-    try:
-        print("the judge")
-        judge = train_judge(dataset, folder.parent / f"judge-{data}")
-    except KeyboardInterrupt:
-        say_interrupted(folder)
+    judge = judge_beside(folder, dataset)
+    if judge is None:
         return
 
     def one(at, number):
@@ -290,4 +283,4 @@ def figures(folder: Path, dataset: Any, params: Any, histories: list, options: d
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import mistakes, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import command, mistakes, plus_minus, save_figures, show_table, write_metrics, write_results
 
 POINTS = 40  # of each learning curve
 
@@ -148,12 +147,12 @@ def report(folder: Path, dataset, model, swept, steps) -> None:
         [{k: v for k, v in row.items() if k != "parameters"} for row in rows],
         f"Digits: mean ± 95 % interval over {swept.seeds} seeds",
     )
-    chosen = rows[best]["test_accuracy"]
+    chosen = plus_minus(rows[best]["test_accuracy"], ".2%")
     print(
-        f"chosen on validation: learning rate {names[best]}, test accuracy {chosen['mean']:.2%} "
-        f"[{chosen['low']:.2%}, {chosen['high']:.2%}]\nwrote {folder}; jann.load({str(folder)!r}) gives the model back"
+        f"chosen on validation: learning rate {names[best]}, test accuracy {chosen}\n"
+        f"wrote {folder}; jann.load({str(folder)!r}) gives the model back"
     )
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -9,10 +9,10 @@ with pooling 87.6-92.5 %, with batch norm 93.4 %.
 from pathlib import Path
 
 import jax
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, run
+from experiments.reporting import command
 
 
 def main(
@@ -51,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

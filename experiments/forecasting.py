@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.forecasters import (
@@ -31,7 +30,16 @@ from experiments.forecasters import (
     rolling,
     train_one,
 )
-from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    given,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from jann.data import Series
 from jann.data.time_series import CALENDAR
 
@@ -77,7 +85,7 @@ def main(
     learning_rate: float | None = None,
     seeds: int = 3,
     seed: int = 1,
-    out: Path = Path("runs/forecasting"),
+    out: Path | None = None,
 ) -> None:
     """Trains a forecaster and reports its error on every window of the test part, beside the published one.
 
@@ -91,12 +99,15 @@ def main(
         learning_rate: Peak of the schedule; each model has its own default.
         seeds: How many runs, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/forecasting-DATA-MODEL-LOOKBACK-HORIZON. The same command goes on with an
+            interrupted run.
     """
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    recipe = dataclasses.replace(RECIPES[model], **{name: value for name, value in given.items() if value is not None})
+    at_least_one(epochs=epochs, batch_size=batch_size)
+    own = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
+    recipe = dataclasses.replace(RECIPES[model], **own)
     series = jann.data.load(data)
     network, task = model_of(model, series, lookback, horizon)
+    out = out or Path(f"runs/forecasting-{data}-{model}-{lookback}-{horizon}")
     run(out, series, model, network, task, recipe, lookback, horizon, seeds, seed)
 
 
@@ -188,4 +199,4 @@ def figures(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

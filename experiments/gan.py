@@ -15,12 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.diffusion import to_signed
-from experiments.generated_images import Judge, train_judge
-from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.generated_images import Judge, judge_beside
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    given,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from jann.models import Discriminator, Generator
 
 
@@ -126,9 +135,9 @@ def main(
         out: The run folder, by default runs/gan-DATA. The same command goes on with an interrupted run.
     """
     config = {name: value for name, value in locals().items() if name != "out"}
+    at_least_one(epochs=epochs, batch_size=batch_size, samples=samples)
     penalty = penalty if penalty is not None else 10.0 if loss == "wasserstein" else 0.0
-    size = SIZES[data]
-    size = Size(epochs or size.epochs, batch_size or size.batch_size, samples or size.samples)
+    size = dataclasses.replace(SIZES[data], **given(epochs=epochs, batch_size=batch_size, samples=samples))
     dataset = jann.data.load(data)
     side, _, channels = dataset.train["image"].shape[1:]
     classes = len(dataset.classes)
@@ -136,8 +145,9 @@ def main(
     discriminator = Discriminator(side, channels, widths[::-1], classes, batch_norm=penalty == 0)
     folder = jann.open_run(out or Path(f"runs/gan-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(generator), jann.summary(discriminator), sep="\n\n", end="\n\n")
-    print("the judge")
-    judge = train_judge(dataset, folder.parent / f"judge-{data}")
+    judge = judge_beside(folder, dataset)
+    if judge is None:
+        return
 
     optimizers = {
         "generator": optax.adam(learning_rate, b1=0.5),
@@ -196,4 +206,4 @@ def figures(folder: Path, dataset: Any, generator: Generator, params: Any, histo
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -14,6 +14,7 @@ import numpy as np
 
 import jann
 from experiments.image_classification import Recipe, train_one
+from experiments.reporting import say_interrupted
 from jann.analysis import frechet_distance
 from jann.models import VGG, LeNet
 
@@ -107,6 +108,16 @@ def train_judge(dataset: Any, folder: Path, recipe: Recipe | None = None) -> Jud
     jann.open_run(folder, {"dataset": dataset.name, "recipe": dataclasses.asdict(recipe), "seed": SEED})
     test, _, params = train_one(folder, dataset, model, recipe, transform, dataset.standardise, SEED)
     return Judge(dataset, model, params, float(test["accuracy"]))
+
+
+def judge_beside(folder: Path, dataset: Any) -> Judge | None:
+    """The data set's judge, which the runs beside `folder` share; None if its training was interrupted, and says so."""
+    print("the judge")
+    try:
+        return train_judge(dataset, folder.parent / f"judge-{dataset.name}")
+    except KeyboardInterrupt:
+        say_interrupted(folder)
+        return None
 
 
 @jax.jit(static_argnums=0)

@@ -21,10 +21,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report, with_speed
 from jann.data import mask_places, mask_words, padded, train_bpe
 from jann.layers.positions import sinusoidal
@@ -231,7 +230,7 @@ def main(
     rate: float = 0.3,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/masked_words"),
+    out: Path | None = None,
 ) -> None:
     """Pre-trains a BERT by filling in the missing words of a text.
 
@@ -253,19 +252,20 @@ def main(
         rate: Share of each row's tokens that are to be foretold in training; in validation it is 0.15.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(steps=steps)
     few = data == "python_topics"
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
-    steps = steps or (3000 if few else 8000)
+    steps = (3000 if few else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average, rate)
     train, validation = texts_of(data)
     texts = prepared(data, train_bpe(train, vocab, SPECIAL), train, validation, recipe)
     model = jann.models.BERT(
         texts.tokenizer.get_vocab_size(), length, 2, embed, layers, heads, hidden, dropout=dropout
     )
-    run(out, texts, model, recipe, seeds, seed)
+    run(out or Path(f"runs/masked_words-{data}"), texts, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

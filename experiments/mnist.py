@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, run
+from experiments.reporting import command
 
 PUBLISHED = {"mlp": "error 1.6 % (Simard et al. 2003)", "lenet": "error 0.95 % (LeCun et al. 1998)"}
 
@@ -66,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

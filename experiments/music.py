@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.models import GRU, LSTM, RNN, Dropout, Linear, chain
 from jann.training import Checkpoints
@@ -144,7 +143,7 @@ def main(
     weight_decay: float = 0.01,
     seeds: int = 3,
     seed: int = 0,
-    out: Path = Path("runs/music"),
+    out: Path | None = None,
 ) -> None:
     """Trains a recurrent network on piano rolls and lets it play.
 
@@ -160,13 +159,14 @@ def main(
         weight_decay: Decay of the kernels (AdamW).
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/music-DATA. The same command goes on with an interrupted run.
     """
     dataset = jann.data.load(data)
     network = {"lstm": LSTM, "gru": GRU, "rnn": RNN}[cell](88, hidden, layers, dropout=dropout)
     model = chain(Dropout(dropout / 4), network, Dropout(dropout), Linear(hidden, 88))
-    run(out, dataset, model, Recipe(epochs, batch_size, learning_rate, weight_decay), seeds, seed)
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay)
+    run(out or Path(f"runs/music-{data}"), dataset, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

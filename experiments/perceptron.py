@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import over_seeds, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import command, over_seeds, save_figures, show_table, write_metrics, write_results
 from jann.models.perceptron import perceptron_epoch
 
 
@@ -143,4 +142,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

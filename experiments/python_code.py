@@ -21,11 +21,19 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.programs import outcomes
-from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from experiments.sequence_training import adamw, with_speed
 from jann.data import Corpus, MissingData, Problem, instructed, train_bpe, whole_windows, windows
 from jann.generation import generate
@@ -293,6 +301,7 @@ def main(
         seed: The first seed.
         out: The run folder. The same command goes on with an interrupted run.
     """
+    at_least_one(steps=steps, tuning_steps=tuning_steps, problems=problems, new=new)
     corpus = jann.data.load("python_sources")
     sources = prepared(corpus.train, corpus.validation, vocab)
     model = jann.models.Llama(
@@ -305,4 +314,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

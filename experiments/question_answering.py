@@ -26,12 +26,20 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
 from experiments.cloze import from_articles, guessed, made_up
 from experiments.masked_words import BEGIN, END, SPECIAL
-from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from experiments.sequence_training import adamw, with_speed
 from jann.analysis import answer_scores
 from jann.data import Answer, Question, load_tokenizer, question_rows, read_answers, read_squad, train_bpe
@@ -93,6 +101,8 @@ class Beginning:
 def task_of(data: str, most: int) -> Task:
     """The questions by the name of their texts, or of a file; of validation and test at most so many, drawn once."""
     if data.endswith(".json"):
+        if not Path(data).exists():
+            raise SystemExit(f"--data {data}: there is no such file")
         parts = [], [], []
         for question in read_squad(data):
             # All questions on a text stay together.
@@ -300,15 +310,17 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(starts=starts, steps=steps, longest=longest)
     task = task_of(data, questions)
-    starts = starts or (("scratch",) if data == "made_up" else ("scratch", "encoder"))
-    longest = longest or (30 if data.endswith(".json") else 5)
+    if starts is None:
+        starts = ("scratch",) if data == "made_up" else ("scratch", "encoder")
+    longest = (30 if data.endswith(".json") else 5) if longest is None else longest
     sizes = {"length": length, "overlap": overlap, "asked": asked, "longest": longest}
     made = {}
     for name in starts:
         if name == "scratch":
             begun = small(task, vocab, length, embed, layers, dropout)
-            taken = steps or (200 if data == "made_up" else 800)
+            taken = (200 if data == "made_up" else 800) if steps is None else steps
             made[name] = begun, Recipe(taken, learning_rate, batch_size, **sizes)
         else:
             recipe = Recipe(encoder_steps, encoder_learning_rate, encoder_batch_size, **sizes)
@@ -317,4 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

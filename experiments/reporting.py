@@ -1,16 +1,46 @@
 """What experiments do alike: one run a seed, what stays in the run folder, and what is said at the end."""
 
 import json
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from matplotlib.figure import Figure
 
 import jann
 from jann.analysis import interval
 from jann.training import write_json
+
+
+def command(main: Callable) -> None:
+    """Runs `main` with the options of the command line.
+
+    What jann or an experiment says is wrong with them, or with files, is one plain line and exit code 1: an error that
+    a `raise` of theirs made. Others come with their traceback.
+    """
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError, ImportError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        own = any(Path(last.filename).is_relative_to(Path(file).parent) for file in (jann.__file__, __file__))
+        if own and last.line.startswith("raise "):
+            raise SystemExit(str(error)) from None
+        raise
+
+
+def given(**options: Any) -> dict:
+    """Those of the options that are not None, which stands for "by default": 0 and () are asked for"""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def at_least_one(**options: int | tuple | None) -> None:
+    """Raises SystemExit for an option below 1, or without a part; None, not given, is right."""
+    for name, value in given(**options).items():
+        if (len(value) if isinstance(value, tuple) else value) < 1:
+            raise SystemExit(f"--{name.replace('_', '-')} {value}: give at least one")
 
 
 def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
@@ -47,6 +77,12 @@ def over_seeds(values: Any) -> dict:
     """values[seeds] -> {"mean", "low", "high", "seeds"}, with the 95 % interval of the mean."""
     mean, low, high = map(float, interval(np.asarray(values)))
     return {"mean": mean, "low": low, "high": high, "seeds": np.asarray(values, float).tolist()}
+
+
+def plus_minus(measured: dict, form: str = ".4f") -> str:
+    """What `over_seeds` gives -> mean ± half the interval, which one seed does not have"""
+    half = (measured["high"] - measured["low"]) / 2
+    return f"{measured['mean']:{form}}" + ("" if np.isnan(half) else f" ± {half:{form}}")
 
 
 def metric_curves(histories: Sequence[dict], metrics: dict[str, str], **options: Any) -> Figure:
@@ -97,6 +133,5 @@ def mistakes(dataset: Any, images: np.ndarray, labels: np.ndarray, logits: np.nd
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        half = (value["high"] - value["low"]) / 2
-        return f"{value['mean']:.4f}" + ("" if np.isnan(half) else f" ± {half:.4f}")
+        return plus_minus(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

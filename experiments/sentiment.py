@@ -29,11 +29,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
 from experiments.masked_words import BEGIN, END, MASK, SPECIAL, Recipe, Texts, prepared, train_one
-from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_results,
+)
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
 from jann.drawing import fold
@@ -313,10 +320,13 @@ def main(
         blocks: The last blocks of the published encoder that are trained.
         seeds: How many times each, with other labels and another start.
         seed: The first seed.
-        out: The run folder, by default runs/sentiment-DATA. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
+            interrupted run.
     """
+    at_least_one(starts=starts, counts=counts)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
-    starts = starts or ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
+    if starts is None:
+        starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
     text, read = text or ("wikitext2" if data == "sst2" else "none"), []
     if "masked_words" in starts:  # else there is nothing to load, or to download
         read = [sentence for sentence, _ in corpus.train] * repeats
@@ -324,10 +334,10 @@ def main(
             read += [article.lower() for article in jann.data.load(text).train]  # as the sentences are
     recipe = Recipe(pretraining, 32, length, learning_rate=2e-3)
     run(
-        out or Path(f"runs/sentiment-{data}"), corpus, tuple(starts), counts, seeds, seed, length, vocab, epochs, read,
-        recipe, blocks,
+        out or Path(f"runs/sentiment-{data}-{'-'.join(starts)}-{length}"), corpus, tuple(starts), counts, seeds, seed,
+        length, vocab, epochs, read, recipe, blocks,
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import generate
 
@@ -110,7 +109,7 @@ def main(
     average: float = 0.995,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/shakespeare_gpt"),
+    out: Path | None = None,
 ) -> None:
     """Trains a character GPT and lets it write.
 
@@ -128,13 +127,13 @@ def main(
         average: Decay of the running average of the weights, which is what is evaluated and saved.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/shakespeare_gpt-DATA. The same command goes on with an interrupted run.
     """
     text = jann.data.load(data)
     model = jann.models.GPT2(len(text.vocabulary), length, embed, layers, heads, dropout=dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)
-    run(out, text, model, recipe, seeds, seed)
+    run(out or Path(f"runs/shakespeare_gpt-{data}"), text, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

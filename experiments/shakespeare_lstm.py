@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -138,7 +137,7 @@ def main(
     average: float = 0.995,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/shakespeare_lstm"),
+    out: Path | None = None,
 ) -> None:
     """Trains a character language model and lets it write.
 
@@ -157,13 +156,13 @@ def main(
         average: Decay of the running average of the weights, which is what is evaluated and saved.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/shakespeare_lstm-DATA. The same command goes on with an interrupted run.
     """
     text = jann.data.load(data)
     model = jann.models.RecurrentLanguageModel(len(text.vocabulary), embed, hidden, layers, cell, dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)
-    run(out, text, model, recipe, seeds, seed)
+    run(out or Path(f"runs/shakespeare_lstm-{data}"), text, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -17,10 +17,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 
 WINDOW, HOP, BANDS = 256, 128, 40  # samples, samples, mel bands
@@ -157,7 +156,7 @@ def main(
     seconds: float = 1.0,
     seeds: int = 3,
     seed: int = 0,
-    out: Path = Path("runs/speech_digits"),
+    out: Path | None = None,
 ) -> None:
     """Trains a bidirectional recurrent classifier of short recordings and reports its test accuracy.
 
@@ -175,14 +174,15 @@ def main(
         seconds: What is longer is cut; of the 3,000 spoken digits 20 are longer than a second.
         seeds: How many classifiers, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/speech_digits-DATA. The same command goes on with an interrupted run.
     """
     dataset = jann.data.load(data)
     if held_out_speaker is not None:
         dataset = dataset.hold_out(held_out_speaker)
     model = jann.models.SequenceClassifier(BANDS, len(dataset.classes), hidden, layers, cell, True, dropout)
-    run(out, dataset, model, Recipe(epochs, batch_size, learning_rate, weight_decay, seconds), seeds, seed)
+    recipe = Recipe(epochs, batch_size, learning_rate, weight_decay, seconds)
+    run(out or Path(f"runs/speech_digits-{data}"), dataset, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

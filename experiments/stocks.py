@@ -17,12 +17,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from scipy import stats
 
 import jann
 from experiments.forecasters import Recipe, Task, train_one
-from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
@@ -213,7 +212,7 @@ def main(
     short: bool = False,
     seeds: int = 3,
     seed: int = 1,
-    out: Path = Path("runs/stocks"),
+    out: Path | None = None,
 ) -> None:
     """Forecasts the next day's price, and says whether that is better than the last price, and worth its costs.
 
@@ -225,10 +224,11 @@ def main(
         short: Sell short when the forecast is down, instead of holding nothing.
         seeds: How many models, whose forecasts are averaged.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/stocks-DATA-MODEL. The same command goes on with an interrupted run.
     """
+    out = out or Path(f"runs/stocks-{data}-{model}")
     run(out, jann.data.load(data), model_of(model, lookback, 4), lookback, RECIPE, cost, short, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 import jann
 from experiments import translate
-from experiments.reporting import each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import command, each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
 from jann.models import Transformer
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -199,4 +198,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

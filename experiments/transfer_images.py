@@ -20,11 +20,19 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
 import jann
 from experiments.image_classification import Recipe, optimizer_of
-from experiments.reporting import over_seeds, save_figures, say_interrupted, show_table, write_metrics, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    say_interrupted,
+    show_table,
+    write_metrics,
+    write_results,
+)
 from experiments.vit_images import for_small
 from jann.data import Dataset
 from jann.models import ViT
@@ -98,6 +106,8 @@ def trained(
     model: ViT, params: Any, chosen: str, rate: float, batches: Callable, steps: int, settings: Settings, key: jax.Array
 ) -> Any:
     """Parameters after so many steps, of which only those whose path matches `chosen` changed"""
+    if steps == 0:  # of which there is no schedule
+        return params
     recipe = Recipe(1, learning_rate=rate, weight_decay=settings.weight_decay)
     optimizer = optimizer_of(recipe, model, steps)
     train, rest = jann.partition(params, chosen)
@@ -239,7 +249,7 @@ def main(
     Args:
         data: What is trained on first, and then: digits need no download; the others are found through JANN_DATA.
         counts: Examples of each new class, each tried with every seed; by default 1 5 20 100.
-        pretraining_steps: Steps on the first classes.
+        pretraining_steps: Steps on the first classes; 0 leaves the body as it was drawn.
         steps: Steps on the others, for each way and count.
         batch_size: Images in a step.
         learning_rate: Peak of the warm-up and cosine schedule (AdamW), of pre-training, from scratch and of all.
@@ -250,12 +260,17 @@ def main(
         seed: The number from which all random keys come.
         out: The run folder, by default runs/transfer_images-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(counts=counts, steps=steps)
+    if pretraining_steps is None:
+        pretraining_steps = 1000 if data == "digits" else 3000
+    if pretraining_steps < 0:
+        raise SystemExit(f"--pretraining-steps {pretraining_steps}: give 0, which trains nothing first, or more")
     jann.cpu_devices()
     tasks = tasks_of(data)
-    steps_first = pretraining_steps or (1000 if data == "digits" else 3000)
-    settings = Settings(steps_first, steps, batch_size, learning_rate, last_rate, weight_decay, shift)
-    run(out or Path(f"runs/transfer_images-{data}"), data, tasks, counts or (1, 5, 20, 100), settings, seeds, seed)
+    counts = (1, 5, 20, 100) if counts is None else counts
+    settings = Settings(pretraining_steps, steps, batch_size, learning_rate, last_rate, weight_decay, shift)
+    run(out or Path(f"runs/transfer_images-{data}"), data, tasks, counts, settings, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

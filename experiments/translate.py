@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import report
 from jann.generation import beam_search
 from jann.models import Transformer
@@ -54,8 +53,13 @@ def smoothed(amount: float, logits: jax.Array, batch: dict) -> dict:
 
 
 def by_length(arrays: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Arrays [pairs, ...] -> [blocks, size, ...] of pairs of about equal length; the longest that fill no block go."""
+    """Arrays [pairs, ...] -> [blocks, size, ...] of pairs of about equal length; the longest that fill no block go.
+
+    Raises ValueError for a size that fills no block.
+    """
     order = np.lexsort((arrays["weight"].sum(1), arrays["source_length"]))
+    if not 1 <= size <= len(order):
+        raise ValueError(f"batch_size={size}: give from 1 to {len(order)}, as many as there are training pairs")
     blocks = len(order) // size
     return {name: values[order[: blocks * size]].reshape(blocks, size, -1) for name, values in arrays.items()}
 
@@ -254,17 +258,19 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/translate-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps)
     large = data == "multi30k"
-    length = length or (48 if large else 32)
-    task = prepare(data, vocab or (6000 if large else 320), length)
+    length = (48 if large else 32) if length is None else length
+    layers = (4 if large else 2) if layers is None else layers
+    steps = (6000 if large else 1500) if steps is None else steps
+    task = prepare(data, (6000 if large else 320) if vocab is None else vocab, length)
     model = Transformer(
-        task.tokenizer.get_vocab_size(), embed, layers or (4 if large else 2), heads, hidden, norm_first=True,
+        task.tokenizer.get_vocab_size(), embed, layers, heads, hidden, norm_first=True,
         begin_token=BEGIN, dropout=(0.2 if large else 0.1) if dropout is None else dropout,
     )  # fmt: skip
-    steps = steps or (6000 if large else 1500)
     recipe = Recipe(steps, batch_size, length, learning_rate, smoothing, average, beams)
     run(out or Path(f"runs/translate-{data}"), task, model, recipe, seeds, seed)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

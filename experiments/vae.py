@@ -16,11 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from scipy.stats import norm
 
 import jann
-from experiments.reporting import each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import at_least_one, command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.models import VAE, elbo, elbo_objective, importance_bound
 
 PUBLISHED = {"mnist": "log p(x) −86.76 (Burda et al. 2016)"}
@@ -119,7 +118,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vae-DATA. The same command goes on with an interrupted run.
     """
-    hidden, epochs = hidden or HIDDEN[data], epochs or EPOCHS[data]
+    at_least_one(epochs=epochs)
+    hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
     prepare = Prepare(dataset.scale, likelihood == "bernoulli")
@@ -217,4 +217,4 @@ def plane(model: VAE, expected, pictures, mean, labels, dataset, columns: int = 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 import jann
 from experiments.image_classification import Recipe, run
+from experiments.reporting import at_least_one, command, given
 from jann.models import ViT
 
 
@@ -148,25 +148,21 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vit_images-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size)
     setting = SETTINGS[data]
     shape = {"patch": patch, "embed": embed, "layers": layers, "heads": heads, "hidden": hidden, "dropout": dropout}
-    model = dataclasses.replace(setting.model, **given(shape))
-    training = {
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay,
-        "average": average,
-    }  # fmt: skip
+    model = dataclasses.replace(setting.model, **given(**shape))
+    training = given(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay, average=average
+    )
     dataset = jann.data.load(data)
     run(
-        out or Path(f"runs/vit_images-{data}"), dataset, model, dataclasses.replace(setting.recipe, **given(training)),
+        out or Path(f"runs/vit_images-{data}"), dataset, model, dataclasses.replace(setting.recipe, **training),
         transform=partial(moved, dataset, setting.shift, setting.flip), prepare=dataset.standardise,
         published=setting.published, seeds=seeds, seed=seed, begin=for_small,
         look=partial(attention_figure, dataset, model, 8),
     )  # fmt: skip
 
 
-def given(options: dict) -> dict:
-    return {name: value for name, value in options.items() if value is not None}
-
-
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

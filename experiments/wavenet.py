@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
 import jann
-from experiments.reporting import each_seed, metric_curves, save_figures
+from experiments.reporting import command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -174,7 +173,7 @@ def main(
     seconds: float = 0.5,
     seeds: int = 1,
     seed: int = 0,
-    out: Path = Path("runs/wavenet"),
+    out: Path | None = None,
 ) -> None:
     """Trains a small WaveNet and draws sound from it.
 
@@ -191,14 +190,14 @@ def main(
         seconds: How long the drawn sound is.
         seeds: How many models, from different random starts.
         seed: The first seed.
-        out: The run folder. The same command goes on with an interrupted run.
+        out: The run folder, by default runs/wavenet-DATA. The same command goes on with an interrupted run.
     """
     dataset = jann.data.load(data)
     dilations = tuple(2**i for i in range(depth))
     model = jann.models.WaveNet(LEVELS, dilations, residual, skip, classes=len(dataset.classes))
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay)
-    run(out, dataset, model, recipe, seeds, seed, seconds)
+    run(out or Path(f"runs/wavenet-{data}"), dataset, model, recipe, seeds, seed, seconds)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command(main)

@@ -41,6 +41,12 @@ def main(
         chat: The prompt is said to a chat model, by the chat template of its folder.
         seed: Of what is sampled.
     """
+    if new < 1:
+        raise SystemExit(f"--new {new}: give at least one")
+    if not temperature >= 0:
+        raise SystemExit(f"--temperature {temperature:g}: give 0, which takes the likeliest token, or more")
+    if temperature == 0 and (top_k is not None or top_p is not None):
+        raise SystemExit("--top-k and --top-p choose among samples: give a --temperature above 0")
     try:
         folder = local_folder(folder)
         tokenizer = load_tokenizer(folder)
@@ -52,8 +58,6 @@ def main(
     if temperature > 0:
         key = jax.random.key(seed)
         options |= {"key": key, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    elif top_k is not None or top_p is not None:
-        raise SystemExit("--top-k and --top-p choose among samples: give a --temperature above 0")
     try:
         if hasattr(model, "begin"):
             if chat:

@@ -32,6 +32,23 @@ def test_what_is_missing_is_named(tmp_path, goldens):
         generate.main(str(goldens / "real-stories260k-llama"), "hello", top_k=3)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"new": 0}, "--new 0: give at least one"),
+        ({"new": -3}, "--new -3: give at least one"),
+        ({"temperature": -1.0}, "--temperature -1: give 0"),
+        ({"temperature": float("nan")}, "--temperature nan: give 0"),
+        ({"temperature": 1.0, "top_p": 2.0}, "top_p=2.0 must be above 0 and at most 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be above 0"),
+    ],
+)
+def test_a_wrong_option_is_said_before_the_prompt(options, message, goldens, capsys):
+    with pytest.raises(SystemExit, match=message):
+        generate.main(str(goldens / "real-stories260k-llama"), "Once upon", **options)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_chat_is_put_as_its_template_says(goldens, capsys, tmp_path):
     folder = tmp_path / "chat"
     shutil.copytree(goldens / "real-stories260k-llama", folder)

@@ -91,7 +91,12 @@ def generate(
 def stream(
     model: Model, params: Tree, prompt: Sequence[int], new: int, *, stop: int | Sequence[int] = (), **options: Any
 ) -> Iterator[int]:
-    """The tokens after one prompt as they are made; `options` are those of `generate`, of which it is the same."""
+    """The tokens after one prompt as they are made; `options` are those of `generate`, of which it is the same.
+
+    Raises what `generate` does when it is called, before the first token is asked for; TypeError for another option.
+    """
+    if new < 1:
+        raise ValueError(f"new={new}: stream makes at least one token")
     key = options.pop("key", None)
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
@@ -100,18 +105,22 @@ def stream(
     checked_options(sampling, key, penalty, no_repeat)
     stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = packed([prompt], model.vocab)
-    room = checked_room(model, tokens, lengths, new)
-    logits, state, seen, seen_lengths = _begun(
-        model, params, tokens, lengths, new=new, room=room, dtype=jnp.dtype("float32")
-    )
-    top_k = sampling.pop("top_k")
-    for _ in range(new):
-        token, _, logits, state, seen, seen_lengths = _advanced(
-            model, params, logits, state, seen, seen_lengths, key, sampling, penalty, top_k=top_k, no_repeat=no_repeat
+    room, top_k = checked_room(model, tokens, lengths, new), sampling.pop("top_k")
+
+    def made():
+        logits, state, seen, seen_lengths = _begun(
+            model, params, tokens, lengths, new=new, room=room, dtype=jnp.dtype("float32")
         )
-        yield int(token[0])
-        if int(token[0]) in stops:
-            return
+        for _ in range(new):
+            token, _, logits, state, seen, seen_lengths = _advanced(
+                model, params, logits, state, seen, seen_lengths, key, sampling, penalty, top_k=top_k,
+                no_repeat=no_repeat,
+            )  # fmt: skip
+            yield int(token[0])
+            if int(token[0]) in stops:
+                return
+
+    return made()
 
 
 def for_decoding(model: Model, params: Tree) -> Tree:

@@ -27,6 +27,7 @@ def test_sparsity_of_codes():
     np.testing.assert_allclose(hoyer(np.array([[1.0, -1, 1, 1]])), 0)
     np.testing.assert_allclose(hoyer(np.array([[3.0, 4, 0, 0]])), 2 - 7 / 5)
     np.testing.assert_allclose(hoyer(np.zeros((3, 4))), 1)
+    assert hoyer(np.array([[2.0], [-1.0]])) == 0, "one unit is as large as all"
 
 
 def test_results_stand_beside_principal_components(tmp_path):
@@ -49,6 +50,17 @@ def test_results_stand_beside_principal_components(tmp_path):
     drawn = {file.stem for file in tmp_path.glob("*.png")}
     planes = {f"{what}_{kind}" for what in ("codes", "plane") for kind in KINDS}
     assert drawn == {"error", "reconstructions", "from_noisy"} | planes
+
+
+def test_without_hidden_layers_it_is_linear(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
+    main(out=tmp_path, **{**SMALL, "hidden": (), "kinds": ("dense",), "epochs": 1})
+    model, params = jann.load(tmp_path / "dense-2-seed-0")
+    assert model.hidden == () and jann.count(model) == 64 * 2 + 2 + 2 * 64 + 64
+    images = np.eye(64, dtype="float32")[:3]
+    weight, bias = (np.asarray(params["decoder"]["layers"][0][name]) for name in ("weight", "bias"))
+    codes = np.asarray(model.encode(params, images))
+    np.testing.assert_allclose(model(params, images), codes @ weight + bias, rtol=1e-5)
 
 
 def test_a_penalty_makes_codes_sparse(tmp_path, monkeypatch):

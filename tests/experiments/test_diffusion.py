@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jann
-from experiments import diffusion, generated_images
+from experiments import generated_images
 from experiments.diffusion import SCHEDULES, Process, Size, main, model_of, sample_all
 from experiments.image_classification import Recipe
 
@@ -21,7 +21,7 @@ def place(tmp_path_factory):
     brief = Recipe(epochs=3, learning_rate=5e-3)
     train_judge = generated_images.train_judge
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion, "train_judge", lambda dataset, folder: train_judge(dataset, folder, brief))
+        patch.setattr(generated_images, "train_judge", lambda dataset, folder: train_judge(dataset, folder, brief))
         yield place
 
 
@@ -39,7 +39,7 @@ def test_results_are_those_of_the_saved_models(whole, place):
         assert 0 <= row["test_classified_as_asked"]["mean"] <= 1
 
     dataset = jann.data.load("digits")
-    judge = diffusion.train_judge(dataset, place / "judge-digits")
+    judge = generated_images.train_judge(dataset, place / "judge-digits")
     model, params = jann.load(whole / "seed-5")
     process = Process("ddpm", SCHEDULES["cosine"](), "v", None, 10)
     asked = judge.asked(20)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jann
-from experiments import forecasters
+from experiments import forecasters, forecasting
 from experiments.forecasters import (
     KNOWN,
     POINT,
@@ -33,6 +33,16 @@ def series():
     """The first 700 hours of the synthetic series, two channels."""
     whole = jann.data.load("seasonal")
     return Series("short", whole.times[:700], whole.values[:700, :2], ("a", "b"), (400, 520, 700))
+
+
+def test_each_task_has_a_run_folder_of_its_own(monkeypatch):
+    folders = []
+    monkeypatch.setattr(forecasting, "run", lambda out, *_: folders.append(str(out)))
+    forecasting.main()
+    forecasting.main(lookback=336)
+    forecasting.main(model="lstm", horizon=24)
+    tasks = "dlinear-96-96", "dlinear-336-96", "lstm-96-24"
+    assert folders == [f"runs/forecasting-seasonal-{task}" for task in tasks]
 
 
 def arguments(out, series, name="dlinear", **fields):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jann
-from experiments import gan
+from experiments import gan, generated_images
 from experiments.generated_images import train_judge
 from experiments.image_classification import Recipe
 
@@ -23,7 +23,7 @@ def judge(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick_judge(judge, monkeypatch):
-    monkeypatch.setattr(gan, "train_judge", lambda dataset, folder: judge)
+    monkeypatch.setattr(generated_images, "train_judge", lambda dataset, folder: judge)
 
 
 def test_results_are_those_of_the_saved_generator(judge, tmp_path):
@@ -56,6 +56,17 @@ def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.setattr(gan.jann, "fit", fit)
     gan.main(out=tmp_path / "broken", **options)
     assert (tmp_path / "broken" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+
+
+def test_interrupted_while_the_judge_trains_it_says_so_and_ends(tmp_path, monkeypatch, capsys):
+    def interrupted(dataset, folder):
+        assert folder == tmp_path / "judge-digits"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generated_images, "train_judge", interrupted)
+    gan.main(out=tmp_path / "run", **SMALL)
+    assert capsys.readouterr().out.endswith(f"kept in {tmp_path / 'run'}, the same command goes on\n")
+    assert not (tmp_path / "run" / "seed-0").exists()
 
 
 def test_parts_of_samples_are_filled_up(judge):

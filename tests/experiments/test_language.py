@@ -100,6 +100,15 @@ def test_bleu_of_the_same_is_100():
     assert translate.scores([text.upper() for text in said], said)["test_bleu_small_letters"] == pytest.approx(100)
 
 
+def test_a_batch_of_more_pairs_than_there_are_is_refused():
+    arrays = {"weight": np.ones((6, 3)), "source_length": np.arange(6), "token": np.arange(18).reshape(6, 3)}
+    blocks = translate.by_length(arrays, 3)
+    np.testing.assert_array_equal(blocks["source_length"][..., 0], [[0, 1, 2], [3, 4, 5]])
+    for size in (0, 7):
+        with pytest.raises(ValueError, match=f"batch_size={size}: give from 1 to 6"):
+            translate.by_length(arrays, size)
+
+
 def test_sentiment_from_three_starts(tmp_path):
     pairs = [(f"a {word} {thing}", label) for label, word in enumerate(("bad", "good")) for thing in "abcdefgh"]
     corpus = jann.data.Corpus("words", pairs * 4, pairs, pairs * 2)
@@ -123,6 +132,14 @@ def test_sentiment_loads_further_text_only_for_masked_words(starts, read, monkey
     monkeypatch.setattr(jann.data, "load", lambda name: jann.data.Corpus(name, ["An Article"], [], []))
     sentiment.main(starts=starts, text="wikitext2", repeats=0)
     assert found == read
+
+
+def test_sentiment_of_other_starts_and_lengths_has_a_run_folder_of_its_own(monkeypatch):
+    folders = []
+    monkeypatch.setattr(sentiment, "run", lambda out, *_: folders.append(str(out)))
+    sentiment.main(starts=("encoder",), length=40)
+    sentiment.main(starts=("cnn", "scratch"))
+    assert folders == ["runs/sentiment-made_up_reviews-encoder-40", "runs/sentiment-made_up_reviews-cnn-scratch-48"]
 
 
 def test_the_small_bert_of_sentiment_begins_with_what_masked_words_taught_it(tmp_path):

@@ -15,7 +15,7 @@ from scipy.special import expit
 from scipy.stats import bernoulli
 
 import jann
-from experiments import music, shakespeare_lstm, speech_digits, wavenet
+from experiments import music, shakespeare_gpt, shakespeare_lstm, speech_digits, stocks, wavenet
 from jann.data.text import as_text
 from jann.models import LSTM, Dropout, Linear, RecurrentLanguageModel, SequenceClassifier, WaveNet, chain
 
@@ -49,6 +49,24 @@ def wavenet_arguments():
     model = WaveNet(256, (1, 2, 4), 8, 16, classes=10)
     recipe = wavenet.Recipe(steps=40, batch_size=4, length=128, learning_rate=0.02)
     return wavenet, cut(jann.data.load("synthetic_tones"), 40, 20), model, recipe
+
+
+@pytest.mark.parametrize(
+    ("experiment", "folder"),
+    [
+        (music, "music-synthetic_canons"),
+        (shakespeare_gpt, "shakespeare_gpt-python_topics"),
+        (shakespeare_lstm, "shakespeare_lstm-python_topics"),
+        (speech_digits, "speech_digits-synthetic_tones"),
+        (stocks, "stocks-google-lstm"),
+        (wavenet, "wavenet-synthetic_tones"),
+    ],
+)
+def test_the_default_data_leaves_the_run_folder_of_other_data_alone(experiment, folder, monkeypatch):
+    folders = []
+    monkeypatch.setattr(experiment, "run", lambda out, *_: folders.append(str(out)))
+    experiment.main()
+    assert folders == [f"runs/{folder}"]
 
 
 def run(arguments, out):

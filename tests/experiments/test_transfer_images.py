@@ -54,6 +54,20 @@ def test_the_last_layer_alone_changes(key, drawn):
     assert changed == {"layers/1/weight", "layers/1/bias"}
 
 
+def test_no_steps_of_pre_training_leave_the_body_as_it_was_drawn(key, drawn, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(transfer_images, "run", lambda *args: asked.extend(args))
+    monkeypatch.setattr(jann, "cpu_devices", lambda: None)  # which comes before JAX is first used
+    transfer_images.main(pretraining_steps=0, out=tmp_path)
+    assert asked[3] == (1, 5, 20, 100) and asked[4].pretraining_steps == 0
+    params = drawn(MODEL)
+    assert trained(MODEL, params, "", 1e-2, None, 0, asked[4], key) is params
+    with pytest.raises(SystemExit, match="--pretraining-steps -1: give 0"):
+        transfer_images.main(pretraining_steps=-1, out=tmp_path)
+    with pytest.raises(SystemExit, match=r"--counts \(\)"):
+        transfer_images.main(counts=(), out=tmp_path)
+
+
 def test_the_gain_is_that_of_the_same_seed():
     accuracy = {"from scratch": np.array([[0.1], [0.5]]), "fine-tuned": np.array([[0.4], [0.7]])}
     scratch, tuned = rows_of(accuracy, (3,))

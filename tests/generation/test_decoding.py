@@ -325,7 +325,7 @@ def test_parameters_of_another_model_are_refused(decoder):
     smaller = jax.jit(dataclasses.replace(model, vocab=7).init)(jax.random.key(0))
     ways = {
         "generate": lambda model, params: generate(model, params, [[1]], 4),
-        "stream": lambda model, params: next(stream(model, params, [1], 4)),
+        "stream": lambda model, params: stream(model, params, [1], 4),
         "beam_search": lambda model, params: beam_search(model, params, [[1]], 4),
         "speculate": lambda model, params: speculate(model, params, *draft, [[1]], 4),
         "draft": lambda model, params: speculate(*draft, model, params, [[1]], 4),
@@ -356,12 +356,24 @@ def test_parameters_in_every_form_pass_also_within_a_program(decoder, key):
     assert (want != made(params)).any()
 
 
+def test_a_stream_refuses_what_generate_refuses_when_it_is_called(decoder, key):
+    model, params = decoder("gpt2")
+    for new in (0, -3):
+        for made, prompt in ((generate, [[1]]), (stream, [1])):
+            with pytest.raises(ValueError, match=f"new={new}: {made.__name__} makes at least one token"):
+                made(model, params, prompt, new)
+    with pytest.raises(ValueError, match="temperature=-1 must be above 0"):
+        stream(model, params, [1], 4, key=key, temperature=-1)
+    with pytest.raises(ValueError, match="more than the model's 40 positions"):
+        stream(model, params, [1], 40)
+    with pytest.raises(TypeError, match="stream has no option topk"):
+        stream(model, params, [1], 4, topk=3)
+
+
 def test_unknown_options_and_other_vocabularies_are_errors(decoder):
     model, params = decoder("gpt2")
     with pytest.raises(TypeError, match="topk"):
         generate(model, params, [[1]], 4, topk=3)
-    with pytest.raises(TypeError, match="stream has no option topk"):
-        list(stream(model, params, [1], 4, topk=3))
     other = jann.models.GPT2(vocab=12, positions=40, embed=16, layers=1, heads=2)
     with pytest.raises(ValueError, match="the draft has 12 tokens and the model 11"):
         speculate(model, params, other, params, [[1]], 4)
