@@ -318,7 +318,7 @@ def main(
         length: Tokens of a sentence; more are cut off.
         vocab: Tokens of the small BERT's byte-pair encoding.
         blocks: The last blocks of the published encoder that are trained.
-        seeds: How many times each, with other labels and another start.
+        seeds: How many times each, with other labels and another start; masked words are learnt once, for all.
         seed: The first seed.
         out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
             interrupted run.
