@@ -113,8 +113,9 @@ def eval_params(train_state: TrainState) -> Tree:
 
 
 def _never_updated(count: jax.Array, step: jax.Array) -> bool:
-    known = not any(isinstance(value, jax.core.Tracer) for value in (count, step))
-    return known and bool((np.asarray(count) == 0).any() and (np.asarray(step) > 0).any())
+    if any(isinstance(value, jax.core.Tracer) or not value.is_fully_addressable for value in (count, step)):
+        return False  # not to be known here
+    return bool((np.asarray(count) == 0).any() and (np.asarray(step) > 0).any())
 
 
 def make_step(
@@ -195,8 +196,11 @@ def make_step(
         (sums, extra), metrics = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
         weights = metrics["loss_weight"]
         total = jnp.where(weights.sum() > 0, weights.sum(), 1)
-        means = jax.tree.map(lambda values: (weights.astype(values.dtype) @ values) / total, metrics)
-        return means, jax.tree.map(lambda sum: sum / total.astype(sum.dtype), sums), extra
+
+        def mean(values):
+            return (values * weights.reshape(-1, *[1] * (values.ndim - 1))).sum(0) / total
+
+        return jax.tree.map(mean, metrics), jax.tree.map(lambda sum: sum / total.astype(sum.dtype), sums), extra
 
     def step(train_state, batch):
         key = jax.random.fold_in(train_state.key, train_state.step)

@@ -46,7 +46,7 @@ def sweep(
     folder: str | Path | None = None,
     chunk: int | None = None,
     form: str = "auto",
-    static: tuple[str, ...] = (),
+    static: str | tuple[str, ...] = (),
     progress: bool = True,
     **grid: Any,
 ) -> Sweep:
@@ -73,7 +73,8 @@ def sweep(
         raise ValueError(f"form={form!r}: choose 'auto', 'map' or 'vmap'")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}: at least one run goes at a time")
-    if unknown := set((static,) if isinstance(static, str) else static) - grid.keys():
+    static = (static,) if isinstance(static, str) else tuple(static)
+    if unknown := set(static) - grid.keys():
         raise ValueError(f"static={static!r}: the grid has no {', '.join(sorted(unknown))}, it has {', '.join(grid)}")
     axes = {name: _axis(name, values) for name, values in grid.items()}
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
@@ -366,9 +367,11 @@ def _identified(value: Any, depth: int = 8) -> Any:
         return {"function": inner(value.func), "given": inner(given)} if given else inner(value.func)
     value = inspect.unwrap(value) if callable(value) else value
     if isinstance(value, types.FunctionType):
-        name, cells = ":".join(function_name(value)), inspect.getclosurevars(value).nonlocals
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        held = {free: cell.cell_contents for free, cell in cells if cell != types.CellType()}
         # Lists, dicts and the like may change while it runs: counters, records.
-        holds = {name: inner(held) for name, held in cells.items() if isinstance(held, FIXED) and held is not value}
+        holds = {free: inner(it) for free, it in held.items() if isinstance(it, FIXED) and it is not value}
+        name = ":".join(function_name(value))
         return {"function": name, "holds": holds} if holds else name
     if isinstance(value, (list, tuple)):
         return [inner(part) for part in value]

@@ -378,13 +378,23 @@ def test_functions_are_identified_alike_in_every_process():
     assert identified(np.arange(3)) != identified(np.arange(1, 4))
 
 
+def test_a_function_may_hold_itself_and_what_is_not_there_yet():
+    def recursive(n):
+        return recursive(n - 1) if later else n
+
+    assert sweep_module._identified(recursive).endswith("recursive")
+    later = 3
+    assert sweep_module._identified(recursive)["holds"] == {"later": 3}
+
+
 def test_floats_may_be_constants():
     def noisy(key, dropout, rate):
         model = MLP(2, (3,), 1, dropout=dropout)
         return {"value": model.dropout * rate}
 
-    result = sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], rate=[1.0, 2.0], static=("dropout",))
-    np.testing.assert_allclose(result["value"][:, 0], [0.1, 0.2, 0.5, 1.0])
+    for static in ("dropout", ("dropout",)):
+        result = sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], rate=[1.0, 2.0], static=static)
+        np.testing.assert_allclose(result["value"][:, 0], [0.1, 0.2, 0.5, 1.0])
     with pytest.raises(TypeError, match=r"MLP.dropout must be hashable.*jann.sweep\(static=\('dropout',\)\)"):
         sweep(experiment=noisy, seeds=1, dropout=[0.1, 0.5], rate=1.0)
     with pytest.raises(ValueError, match="static=.*: the grid has no rates, it has dropout"):
