@@ -5,6 +5,7 @@ from jann.training.checkpoint import CheckpointError, Checkpoints
 from jann.training.diagnose import Diagnosis, NonFiniteError, diagnose
 from jann.training.fit import Interrupt, fit
 from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
+from jann.training.loops import chunks, train
 from jann.training.objective import (
     classification,
     evaluate,
@@ -19,12 +20,10 @@ from jann.training.objective import (
 from jann.training.state import (
     Average,
     TrainState,
-    chunks,
     eval_params,
     make_step,
     start,
     start_average,
-    train,
     update_average,
 )
 from jann.training.sweep import Sweep, sweep

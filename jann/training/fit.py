@@ -22,7 +22,8 @@ from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
 from jann.training.logs import Log, Progress, RunFolderError, open_run
-from jann.training.state import Step, TrainState, are_arrays, chunks, eval_params, refuse_no_state
+from jann.training.loops import are_arrays, chunks, refuse_no_state
+from jann.training.state import Step, TrainState, eval_params
 from jann.trees import Tree, copied
 
 

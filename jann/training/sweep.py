@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import itertools
-import json
 import math
 import os
-import re
 import time
-import types
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import itemgetter
@@ -24,17 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jax.tree_util import PyTreeDef, default_registry
 
 from jann.analysis import interval
-from jann.core import Model, function_name
 from jann.drawing import checked_key
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
+from jann.training.sweep_folder import Store, identified, shown
 from jann.trees import Tree, flatten
 
 FORMS = ("map", "vmap")
-FIXED = (bool, int, float, str, tuple, types.FunctionType, partial, Model)  # what a function may be told apart by
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
 
 
@@ -81,15 +72,15 @@ def sweep(
     key = jax.random.key(0) if key is None else checked_key(key)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
     if folder is not None:
-        shown = {name: [_identified(value) for value in values] for name, values in axes.items()}
-        config = {"experiment": _identified(experiment), "seeds": seeds, "grid": shown,
+        described = {name: [identified(value) for value in values] for name, values in axes.items()}
+        config = {"experiment": identified(experiment), "seeds": seeds, "grid": described,
                   "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
         folder = open_run(folder, config, "sweep.json") / "chunks"
         folder.mkdir(exist_ok=True)
     result = Sweep(points, seeds, {})
     with Interrupt() as interrupt, Progress("sweep", len(points) * seeds, progress) as bar:
         for number, (constants, members) in enumerate(_groups(points, static)):
-            store = None if folder is None else _Store(folder, number)
+            store = None if folder is None else Store(folder, number)
             runs = [(point, seed) for point in members for seed in range(seeds)]
             inputs = (
                 keys[np.array([seed for _, seed in runs])],
@@ -165,7 +156,7 @@ class Sweep:
         for i, point in enumerate(self.points):
             if not any((i, seed) in self.runs for seed in range(self.seeds)):
                 continue
-            row = {name: _shown(value) for name, value in point.items()}
+            row = {name: shown(value) for name, value in point.items()}
             for name, values in flatten(self.results(i)).items():
                 if isinstance(values, np.ndarray) and values.ndim == 1:
                     mean, low, high = map(float, interval(values))
@@ -191,41 +182,6 @@ class Sweep:
         return text + (f"{missing} runs are not finished\n" if missing else "")
 
 
-class _Store:
-    """Finished chunks of one group on disk: `GROUP-START-STOP.npz`, leaves by number, their tree and their dtypes."""
-
-    def __init__(self, folder: Path, number: int):
-        self.folder, self.number = folder, number
-
-    def load(self, start: int, like: Callable[[], Tree]) -> list[Tree] | None:
-        """The runs from `start` on, if they are there; `like()` has their tree, where it has nodes of the user's."""
-        for file in self.folder.glob(f"{self.number:03d}-{start:06d}-*.npz"):
-            try:
-                with np.load(file) as arrays:
-                    known = arrays["tree"].tobytes()
-                    # NumPy forgets the names of dtypes that are not its own, such as bfloat16
-                    stored = [arrays[str(i)].view(jnp.dtype(str(name))) for i, name in enumerate(arrays["dtypes"])]
-                structure = PyTreeDef.deserialize_using_proto(default_registry, known) if known else None
-                tree = (structure or jax.tree.structure(like())).unflatten(stored)
-            except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{file} is damaged ({error}): its runs are done again", stacklevel=2)
-                file.unlink()
-                return None
-            return _rows(tree)
-        return None
-
-    def save(self, start: int, tree: Tree, n: int) -> None:
-        partial = self.folder / f".{os.getpid()}.partial.npz"
-        leaves, structure = jax.tree.flatten(tree)
-        try:
-            known = np.frombuffer(structure.serialize_using_proto(), np.uint8)
-        except ValueError:  # of dicts, lists, tuples only
-            known = np.zeros(0, np.uint8)
-        arrays = {str(i): leaf for i, leaf in enumerate(leaves)}
-        np.savez(partial, tree=known, dtypes=[leaf.dtype.name for leaf in leaves], **arrays)
-        partial.replace(self.folder / f"{self.number:03d}-{start:06d}-{start + n:06d}.npz")
-
-
 class _Group:
     """The runs that one compilation serves."""
 
@@ -249,9 +205,8 @@ class _Group:
         """(start, results of the runs from there on), chunk by chunk: from disk where they are, else computed."""
         start = 0
         while start < self.runs:
-            values = self.store.load(start, self._of_one) if self.store else None
-            if values is None:
-                values = self._run(start)
+            tree = self.store.load(start, self._of_one) if self.store else None
+            values = self._run(start) if tree is None else _rows(tree)
             yield start, values
             start += len(values)
 
@@ -355,42 +310,6 @@ def _axis(name: str, values: Any) -> list:
     if not values:
         raise ValueError(f"{name} is an empty list: give at least one value")
     return [value.item() if isinstance(value, np.generic) else value for value in values]
-
-
-def _identified(value: Any, depth: int = 8) -> Any:
-    """What tells a value from others, as JSON and alike in every process: a function is its name and what it holds."""
-    if depth == 0:
-        return "..."
-    inner = partial(_identified, depth=depth - 1)
-    if isinstance(value, partial):
-        given = {**dict(enumerate(value.args)), **value.keywords}
-        return {"function": inner(value.func), "given": inner(given)} if given else inner(value.func)
-    value = inspect.unwrap(value) if callable(value) else value
-    if isinstance(value, types.FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        held = {free: cell.cell_contents for free, cell in cells if cell != types.CellType()}
-        # Lists, dicts and the like may change while it runs: counters, records.
-        holds = {free: inner(it) for free, it in held.items() if isinstance(it, FIXED) and it is not value}
-        name = ":".join(function_name(value))
-        return {"function": name, "holds": holds} if holds else name
-    if isinstance(value, (list, tuple)):
-        return [inner(part) for part in value]
-    if isinstance(value, dict):
-        return {str(name): inner(part) for name, part in value.items()}
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        array = np.asarray(value)
-        return f"{array.dtype}{list(array.shape)} {zlib.crc32(array.tobytes()):08x}"
-    return _shown(value)
-
-
-def _shown(value: Any) -> Any:
-    """A hyper-parameter as JSON shows it, without addresses, which change from process to process."""
-    try:
-        return json.loads(json.dumps(value))
-    except TypeError:
-        if callable(value) and hasattr(value, "__module__") and not isinstance(value, Model):
-            return ":".join(function_name(value))
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _rows(tree: Tree) -> list[Tree]:

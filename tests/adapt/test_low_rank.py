@@ -12,7 +12,7 @@ from jann.generation import generate
 from jann.layers import LowRank, linear
 from jann.models import GPT2, MLP, T5, VGG, Llama
 from jann.pretrained import from_pretrained, save_pretrained
-from jann.training.state import _scanned
+from jann.training.loops import _scanned
 
 GPT = GPT2(vocab=11, positions=24, embed=8, layers=2, heads=2)
 LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)

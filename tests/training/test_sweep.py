@@ -20,6 +20,7 @@ import pytest
 
 import jann
 from jann.models import MLP
+from jann.training.sweep_folder import identified
 
 sweep_module = importlib.import_module("jann.training.sweep")  # the package gives the function under this name
 TRACES = []
@@ -371,7 +372,6 @@ def test_what_an_experiment_holds_tells_sweeps_apart(tmp_path):
 
 
 def test_functions_are_identified_alike_in_every_process():
-    identified = sweep_module._identified
     for value in (optax.adam(1e-3), partial(jax.nn.leaky_relu, negative_slope=0.1), jax.jit(double), lambda x: x, MLP):
         assert "0x" not in json.dumps(identified(value))
     assert identified(optax.adam(1e-3)) == identified(optax.adam(1e-3)) != identified(optax.adam(1e-2))
@@ -382,9 +382,9 @@ def test_a_function_may_hold_itself_and_what_is_not_there_yet():
     def recursive(n):
         return recursive(n - 1) if later else n
 
-    assert sweep_module._identified(recursive).endswith("recursive")
+    assert identified(recursive).endswith("recursive")
     later = 3
-    assert sweep_module._identified(recursive)["holds"] == {"later": 3}
+    assert identified(recursive)["holds"] == {"later": 3}
 
 
 def test_floats_may_be_constants():
