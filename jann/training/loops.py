@@ -43,7 +43,8 @@ def are_arrays(batches: Any) -> bool:
     """Whether they are arrays, rather than what makes or reads batches. Raises TypeError for what is neither."""
     if callable(batches) or hasattr(batches, "plan") or hasattr(batches, "read"):
         return False
-    if bad := [leaf for leaf in jax.tree.leaves(batches) if not hasattr(leaf, "shape")]:
+    leaves = [batches] if isinstance(batches, Iterator) else jax.tree.leaves(batches)
+    if bad := [leaf for leaf in leaves if not hasattr(leaf, "shape")]:
         raise TypeError(
             f"batches hold a {type(bad[0]).__name__}, which cannot be compiled: jann.data.batches(arrays, size, key) "
             "makes batches of a data set, jann.data.Stream of what is read piece by piece"
