@@ -16,16 +16,17 @@ def causal_by_parts(query: jax.Array, keys: jax.Array, values: jax.Array, scale:
     """query, keys, values[..., time, heads, head] -> softmax(scale query · keys) values over the past, same shape
 
     Queries are taken a part of the time after the other, each with the keys up to its end. Scores stand as
-    [keys, queries], for which XLA's products on a CPU are fastest: the gradient with 8 × 256 tokens and 6 heads of 64
-    takes 21 ms in place of the 47 ms of `jax.nn.dot_product_attention` on two cores. Softmax in float32 at least.
+    [keys, queries], of [head, queries] and [keys, head], for which XLA's products on a CPU are fastest: the gradient
+    with 8 × 256 tokens and 6 heads of 64 takes 0.62 of the time of `jax.nn.dot_product_attention` on two cores.
+    Softmax in float32 at least.
     """
     time = query.shape[-3]
-    q, k, v = jnp.moveaxis(query, -3, -1), jnp.moveaxis(keys, -3, -1), values.swapaxes(-2, -3)
+    q, k, v = jnp.moveaxis(query, -3, -1), keys.swapaxes(-2, -3), values.swapaxes(-2, -3)
     size = max(SHORTEST, -(-time // PARTS))
     outputs, product = [], partial(jnp.einsum, preferred_element_type=wide_dtype(query))
     for start in range(0, time, size):
         end = min(start + size, time)
-        scores = product("...dk,...dq->...kq", k[..., :end], q[..., start:end]) * scale
+        scores = product("...kd,...dq->...kq", k[..., :end, :], q[..., start:end]) * scale
         seen = jnp.arange(end)[:, None] <= jnp.arange(start, end)[None, :]
         scores = jnp.where(lax.broadcast_to_rank(seen, scores.ndim), scores, -jnp.inf)
         weights = jnp.exp(scores - lax.stop_gradient(scores.max(-2, keepdims=True)))
