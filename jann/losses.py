@@ -1,7 +1,6 @@
 """Losses that Optax does not have."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[flo
         raise ValueError(
             f"outputs {list(outputs.shape)} must be those of target {list(target.shape)} and {len(quantiles)} quantiles"
         )
-    levels = np.asarray(quantiles, np.float32)
+    levels = np.asarray(quantiles, np.float64)
     if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"quantiles={tuple(quantiles)} must lie between 0 and 1")
     outputs, target = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (outputs, target))
@@ -34,15 +33,22 @@ def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax
     weight:  [..., time], what each token counts: 0 for a prompt and for padding; a negative label counts 0 too
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    labels, weight = counted(labels, weight, logits.dtype)
-    each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return -jnp.where(weight == 0, 0, each * weight).sum(-1)  # what does not count may be infinite
+    logits, labels, weight = counted(logits, labels, weight)
+    return -(optax.softmax_cross_entropy_with_integer_labels(logits, labels) * weight).sum(-1)
 
 
-def counted(labels: jax.Array, weight: jax.Array | None, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """labels and weight[...], by default 1 -> both, where a negative label (PyTorch's -100) is 0 and weighs 0"""
-    weight = jnp.ones(labels.shape, dtype) if weight is None else weight.astype(dtype)
-    return jnp.maximum(labels, 0), jnp.where(labels < 0, 0, weight)
+def counted(
+    logits: jax.Array, labels: jax.Array, weight: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """logits[..., vocab], labels and weight[...], by default 1 -> the same; a negative label (PyTorch's -100) weighs 0
+
+    What weighs 0 may have any label and any logits, even NaN: both are 0 here, so that neither loss nor gradient sees
+    them.
+    """
+    weight = jnp.ones(labels.shape, logits.dtype) if weight is None else weight.astype(logits.dtype)
+    weight = jnp.where(labels < 0, 0, weight)
+    counts = weight != 0
+    return jnp.where(counts[..., None], logits, 0), jnp.where(counts, labels, 0), weight
 
 
 def preference_loss(
