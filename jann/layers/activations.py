@@ -9,13 +9,17 @@ from jann.layers.dtypes import wide_dtype
 def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
     """x[...] -> x with each value zeroed with probability `rate`, the others divided by 1 - rate; no key, no noise.
 
-    `rate` may be traced, so that a sweep over it compiles once. (Srivastava et al. 2014)
+    `rate` may be traced, so that a sweep over it compiles once; beyond 0 to 1 it is then NaN, else a ValueError.
+    (Srivastava et al. 2014)
     """
+    if isinstance(rate, (int, float)) and not 0 <= rate <= 1:
+        raise ValueError(f"dropout's rate={rate} is a share of what is dropped: give 0 to 1")
     # Drawing noise for a rate that is written as zero took half the time of a small model's step.
     if key is None or (isinstance(rate, (int, float)) and rate == 0):
         return x
     keep = 1.0 - jnp.asarray(rate, wide_dtype(x))
-    kept = jax.random.uniform(key, x.shape, keep.dtype) < keep
+    keep = jnp.where((keep >= 0) & (keep <= 1), keep, jnp.nan)
+    kept = ~(jax.random.uniform(key, x.shape, keep.dtype) >= keep)  # so that NaN is kept
     return jnp.where(kept, x / jnp.maximum(keep, jnp.finfo(keep.dtype).tiny), 0).astype(x.dtype)
 
 

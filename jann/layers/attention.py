@@ -96,7 +96,6 @@ def dot_product_attention(
     if not (observing() or noisy or exact):
         batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]
         mask, bias = (None if x is None else x.reshape(-1, *x.shape[-3:]) for x in (mask, bias))
-        bias = None if bias is None else bias.astype(query.dtype)
         y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
         return y.reshape(query.shape)
     if causal:

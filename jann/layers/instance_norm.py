@@ -15,5 +15,9 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> tuple[jax.Array, jax.A
     x = floats(x, "instance_norm")
     wide = x.astype(wide_dtype(x))
     mean = wide.mean(-2, keepdims=True)
-    deviation = jnp.sqrt(jnp.square(wide - mean).mean(-2, keepdims=True) + epsilon)
-    return ((wide - mean) / deviation).astype(x.dtype), mean.astype(x.dtype), deviation.astype(x.dtype)
+    centred = wide - mean
+    # The mean of a high level is rounded: what it is off by would be taken for the deviation of a constant series.
+    off = centred.mean(-2, keepdims=True)
+    mean, centred = mean + off, centred - off
+    deviation = jnp.sqrt(jnp.square(centred).mean(-2, keepdims=True) + epsilon)
+    return (centred / deviation).astype(x.dtype), mean.astype(x.dtype), deviation.astype(x.dtype)

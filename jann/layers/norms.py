@@ -45,9 +45,11 @@ def group_norm_spec(features: int) -> Spec:
 def group_norm(p: Tree, x: jax.Array, groups: int, dims: int = 2, epsilon: float = 1e-5) -> jax.Array:
     """x[..., *space, features] -> normalised over `dims` axes of space and each group of features (Wu and He 2018)
 
-    groups=features is instance norm.
+    groups=features is instance norm. x[batch, time, features] has dims=1: with 2 its batch would count as space.
     """
     wide = _features(p, x)
+    if x.ndim <= dims:
+        raise ValueError(f"dims={dims} axes of space before the features, got {list(x.shape)}: give their number")
     if x.shape[-1] % groups:
         raise ValueError(f"groups={groups} must divide {x.shape[-1]} features")
     parts = wide.reshape(*x.shape[:-1], groups, -1)

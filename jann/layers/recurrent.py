@@ -52,6 +52,8 @@ def rnn(
     """x[..., time, inputs] -> (h[..., time, hidden], carry) with h_t = activation(W x_t + U h_{t-1} + b) (Elman 1990)
 
     carry, lengths, reverse: as in `lstm`; the carry is {"hidden": [..., hidden]}
+    activation:              of each value alone; arrays that it holds itself are constants, to which JAX gives no
+                             gradient, but an error
     """
     return _over_time(_elman(activation), p, x, carry, lengths, reverse)
 

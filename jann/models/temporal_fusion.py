@@ -140,6 +140,10 @@ class TemporalFusionTransformer(Model):
         each = []
         for i, (p, categories) in enumerate(zip(params["variables"][name], getattr(self, name), strict=True)):
             column = x[..., i]
+            if jnp.issubdtype(x.dtype, jnp.floating) and categories > 2 ** (jnp.finfo(x.dtype).nmant + 1):
+                raise TypeError(
+                    f'inputs["{name}"] is {x.dtype}, which cannot tell {categories} categories apart: give float32'
+                )
             each.append(embedding(p, column.astype(jnp.int32)) if categories else linear(p, column[..., None]))
         return jnp.stack(each, -2)
 

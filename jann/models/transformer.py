@@ -37,6 +37,9 @@ xavier = jax.nn.initializers.xavier_uniform()
 class Transformer(Model):
     """An encoder reads the source, a decoder writes the target one token after another while it looks at both.
 
+    Positions are the paper's sinusoids, but all sines before all cosines: a matter of order, until weights come from a
+    network in which they alternate.
+
     vocab:        tokens of source and target together; one table embeds both and gives the logits
     norm_first:   norms before each half of a block, as most do since, instead of after it as in the paper
     begin_token:  what a decoder's input begins with

@@ -149,3 +149,13 @@ def test_half_precision_rounds_once(key):
     row = jax.random.normal(jax.random.key(1), (1, 512), jnp.bfloat16)
     wanted = row.astype(jnp.float32) @ p["weight"].astype(jnp.float32)
     np.testing.assert_array_equal(linear(p, row), wanted.astype(jnp.bfloat16))
+
+
+def test_a_bias_keeps_its_precision_and_observing_changes_nothing(key):
+    query, keys, values = jax.random.normal(key, (3, 1, 16, 2, 8), jnp.bfloat16)
+    bias = 60 * jax.random.normal(jax.random.fold_in(key, 1), (1, 2, 16, 16))
+    plain = dot_product_attention(query, keys, values, bias=bias)
+    seen, _ = jann.observe(dot_product_attention)(query, keys, values, bias=bias)
+    exact = dot_product_attention(*(part.astype(jnp.float32) for part in (query, keys, values)), bias=bias)
+    for got in (plain, seen):
+        np.testing.assert_allclose(got.astype(jnp.float32), exact, atol=0.02)

@@ -211,6 +211,23 @@ def test_dropout_of_nothing_and_of_everything(key):
     np.testing.assert_array_equal(layers.dropout(x, 1.0, key), jnp.zeros(3))
     np.testing.assert_array_equal(jax.grad(lambda x: layers.dropout(x, 1.0, key).sum())(x), jnp.zeros(3))
     assert layers.dropout(x, 0.5, None) is x
+    with pytest.raises(ValueError, match="dropout's rate=30 is a share of what is dropped: give 0 to 1"):
+        layers.dropout(x, 30, key)
+    with jax.debug_nans(False):
+        assert jnp.isnan(jax.jit(layers.dropout)(x, 1.5, key)).all()
+
+
+def test_a_constant_series_at_a_high_level_has_no_deviation():
+    for level in (10000.3, 1234567.0):
+        y, mean, deviation = layers.instance_norm(jnp.full((336, 2), level))
+        np.testing.assert_array_equal(y, 0)
+        close(mean, level)
+        close(deviation, 1e-5**0.5)
+
+
+def test_a_group_norm_without_its_axes_is_told():
+    with pytest.raises(ValueError, match=r"dims=2 axes of space before the features, got \[5, 8\]"):
+        layers.group_norm({"scale": jnp.ones(8)}, jnp.ones((5, 8)), 2)
 
 
 def test_dropout_takes_a_traced_rate(key):

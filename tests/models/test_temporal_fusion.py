@@ -158,6 +158,13 @@ def test_what_cannot_be(changes, message):
         dataclasses.replace(MODEL, **changes)
 
 
+def test_categories_that_half_precision_cannot_tell_apart_are_refused(drawn, inputs):
+    model = dataclasses.replace(MODEL, known=(0, 366))
+    with pytest.raises(TypeError, match=r'inputs\["known"\] is bfloat16, which cannot tell 366 categories apart'):
+        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), inputs)
+        jax.eval_shape(lambda: model(model.init(jax.random.key(0)), half))
+
+
 def test_inputs_of_another_length_are_named(params, inputs):
     with pytest.raises(ValueError, match=r'inputs\["known"\] must be \[..., time=7, variables=2\], got \[2, 6, 2\]'):
         MODEL(params, {**inputs, "known": inputs["known"][:, :6]})
