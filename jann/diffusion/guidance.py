@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jann.diffusion.predictions import over_features
+
 
 def drop_labels(labels: jax.Array, null: int, rate: float, key: jax.Array | None) -> jax.Array:
     """labels[...] -> each replaced by `null` with probability `rate`, so that a model also learns to do without."""
@@ -16,7 +18,8 @@ def drop_labels(labels: jax.Array, null: int, rate: float, key: jax.Array | None
 def guided(predict: Callable, labels: jax.Array, null: int, weight: float | jax.Array) -> Callable:
     """predict(x, t, labels) -> predict(x, t), moved from what it says without a label towards what it says with it
 
-    weight 0 asks nothing, 1 is the conditional model, more asks more strongly (1 + w of the paper).
+    weight 0 asks nothing, 1 is the conditional model, more asks more strongly (1 + w of the paper); a number, or one
+    for each example [batch].
     Ho and Salimans 2022, "Classifier-free diffusion guidance", arXiv:2207.12598.
     """
     nulls = jnp.full_like(labels, null)
@@ -26,6 +29,6 @@ def guided(predict: Callable, labels: jax.Array, null: int, weight: float | jax.
         # A weight that is written as 1 needs no second look; a traced one may be anything.
         if isinstance(weight, (int, float)) and weight == 1:
             return with_label
-        return with_label + (weight - 1) * (with_label - predict(x, t, nulls))
+        return with_label + over_features(weight - 1, with_label) * (with_label - predict(x, t, nulls))
 
     return guided_predict

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jann.diffusion.predictions import check_prediction, noised, target
 from jann.diffusion.schedules import Schedule
 from jann.drawing import fold
+from jann.layers.dtypes import wide_dtype
 
 
 def diffusion_loss(
@@ -37,8 +38,8 @@ def diffusion_loss(
 
 
 def squared_error(predicted: jax.Array, wanted: jax.Array) -> jax.Array:
-    """predicted[batch, ...], wanted alike -> mean squared error of each example [batch], in float32"""
+    """predicted[batch, ...], wanted alike -> mean squared error of each example [batch], in float32 at least"""
     if predicted.shape != wanted.shape:
         raise ValueError(f"predict must return {list(wanted.shape)} like its input, got {list(predicted.shape)}")
-    error = predicted.astype(jnp.float32) - wanted.astype(jnp.float32)
+    error = predicted.astype(wide_dtype(predicted)) - wanted.astype(wide_dtype(wanted))
     return jnp.square(error).reshape(len(error), -1).mean(-1)

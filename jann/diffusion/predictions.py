@@ -49,5 +49,5 @@ def over_features(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _levels(alpha_bar, x):
-    alpha_bar = jnp.asarray(alpha_bar, jnp.float32)
+    alpha_bar = jnp.asarray(alpha_bar, jnp.promote_types(jnp.result_type(alpha_bar), jnp.float32))
     return over_features(jnp.sqrt(alpha_bar), x), over_features(jnp.sqrt(1 - alpha_bar), x)

@@ -49,11 +49,11 @@ class Schedule:
         return len(self.alpha_bar)
 
     def at(self, t: jax.Array) -> jax.Array:
-        """t[...] integers -> alpha_bar[...] in float32; NaN outside the schedule."""
+        """t[...] integers -> alpha_bar[...] in JAX's default float (float32); NaN outside the schedule."""
         t = jnp.asarray(t)
         if not jnp.issubdtype(t.dtype, jnp.integer):
             raise TypeError(f"a schedule's times are integers from 0 to {self.steps - 1}, got {t.dtype}")
-        values = jnp.asarray(self.alpha_bar, jnp.float32)
+        values = jnp.asarray(self.alpha_bar, float)
         return jnp.where((t < 0) | (t >= self.steps), jnp.nan, values[t])
 
     def __repr__(self):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jann import diffusion
+from jann.analysis import check_gradients
 from jann.diffusion import PREDICTIONS, denoised, diffusion_loss, drop_labels, flow_loss, guided, noised, target
 
 SCHEDULE = diffusion.cosine_schedule(100)
@@ -117,3 +118,12 @@ def test_guidance():
     np.testing.assert_allclose(traced(1.0), predict(x, 0, labels))
     np.testing.assert_allclose(traced(0.0), predict(x, 0, jnp.array([9, 9])))
     np.testing.assert_allclose(traced(3.0), [[9 + 3 * (3 - 9.0)], [18 + 3 * (10 - 18.0)]])
+    wide = guided(predict, labels, 9, jnp.array([0.0, 1.0]))(jnp.ones((2, 2)), 0)  # of each example, not feature
+    np.testing.assert_allclose(wide, [[9, 9], [5, 5]])
+
+
+def test_double_precision_stays():
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, 3))
+        for loss in (flow_loss, lambda predict, x, key: diffusion_loss(predict, x, key, diffusion.cosine_schedule(10))):
+            check_gradients(lambda p: loss(lambda x, t: jnp.tanh(x @ p), x, jax.random.key(1)).mean(), jnp.eye(3))  # noqa: B023
