@@ -65,6 +65,8 @@ def main(
             made = generate(model, params, [tokenizer.encode(prompt).ids], new, **options)
             print(tokenizer.decode(made.tokens[0, : int(made.lengths[0])].tolist()))
         elif chat:
+            if not prompt:
+                raise SystemExit("the prompt is empty: say something")
             messages = [{"role": "user", "content": prompt}]
             while messages[-1]["content"]:
                 ids = tokenizer.encode(chat_prompt(folder, messages), add_special_tokens=False).ids
@@ -96,6 +98,7 @@ def printed(tokenizer: Any, tokens: Iterator[int], before: list[int] | None = No
         text = tokenizer.decode(ids)
         if not text.endswith("\ufffd"):  # half of a character so far
             show(text)
+    show(tokenizer.decode(ids).rstrip("\ufffd"))
     print()
     return shown
 

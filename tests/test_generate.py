@@ -61,6 +61,8 @@ def test_a_chat_is_put_as_its_template_says(goldens, capsys, tmp_path):
     plain = capsys.readouterr().out.rstrip("\n")
     generate.main(str(folder), prompt, new=24, chat=True)
     answer = capsys.readouterr().out.rstrip("\n")
+    with pytest.raises(SystemExit, match="the prompt is empty: say something"):
+        generate.main(str(folder), "", chat=True)
     assert len(answer) > 20 and plain == f"{prompt}, there was {answer}"
 
 
@@ -91,3 +93,10 @@ def test_a_name_that_cannot_be_fetched_says_how_to_get_the_folder(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(SystemExit, match=r"someone/tiny is no folder here.*pip install 'jann\[hub\]'"):
         generate.main("someone/tiny", "hello")
+
+
+def test_what_ends_within_a_character_is_shown_up_to_it(capsys):
+    tokenizer = train_bpe(["xé " * 5 + "xê " * 5], 262)
+    ids = tokenizer.encode("xé").ids
+    assert generate.printed(tokenizer, iter(ids[:1])) == "x" and capsys.readouterr().out == "x\n"
+    assert generate.printed(tokenizer, iter(ids)) == "xé"

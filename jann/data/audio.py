@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jann.data.files import DataError
+from jann.layers.dtypes import wide_dtype
 
 
 def read_wav(source: str | Path | bytes, rate: int, name: str | None = None) -> np.ndarray:
@@ -68,6 +69,7 @@ def log_mel(
     from scipy.signal import get_window
 
     audio = _within_one(audio)
+    audio = audio.astype(wide_dtype(audio))  # half precision has no Fourier transform
     frames = frame_count(audio.shape[-1], window, hop)
     if frames < 1:
         raise ValueError(f"audio of {audio.shape[-1]} samples is shorter than a window of {window}: pad it with zeros")

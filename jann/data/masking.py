@@ -27,7 +27,7 @@ def mask_words(
 
     Raises ValueError without a key: mask once with a fixed key to evaluate.
     """
-    token, allowed = asked_for(batch, key, special)
+    token, allowed = asked_for(batch, key, special, rate)
     chosen = allowed & (jax.random.uniform(jax.random.fold_in(key, 0), token.shape) < rate)
     changed = jnp.where(chosen, replaced(token, key, mask, vocab), token)
     return {**batch, "token": changed, "label": token, "weight": chosen.astype(jnp.float32)}
@@ -41,20 +41,21 @@ def mask_places(
 
     batch["token"][..., time] -> the batch with "token" changed, "place"[..., places], where the words stand that are to
     be foretold, "label"[..., places], what they were, and "weight", 1, or 0 where a row has fewer. Of each row's tokens
-    that may be chosen, it chooses `rate`, rounded, but no more than `places`, as the published code of BERT does, which
-    computes logits there only:
+    that may be chosen, it chooses `rate`, rounded, but at least one and no more than `places`, as the published code of
+    BERT does, which computes logits there only:
 
         masking = functools.partial(jann.data.mask_places, mask=4, vocab=8000, places=10, special=(0, 1, 2, 3, 4))
         loss = jann.objective(model, jann.language, inputs=("token", "length", None, "place"))
 
     Raises ValueError without a key, or for more places than a row has tokens.
     """
-    token, allowed = asked_for(batch, key, special)
+    token, allowed = asked_for(batch, key, special, rate)
     if places > token.shape[-1]:
         raise ValueError(f"places={places} are more than the {token.shape[-1]} tokens of a row: choose fewer")
     noise = jax.random.uniform(jax.random.fold_in(key, 0), token.shape)
     _, place = jax.lax.top_k(jnp.where(allowed, -noise, -1), places)
-    wanted = jnp.round(rate * allowed.sum(-1, keepdims=True))
+    there = allowed.sum(-1, keepdims=True)
+    wanted = jnp.clip(jnp.round(rate * there), jnp.minimum(1, there), there)
     weight = jax.lax.broadcast_to_rank(jnp.arange(places), token.ndim) < wanted
     label = jnp.take_along_axis(token, place, -1)
     changed = jnp.where(weight, replaced(label, key, mask, vocab), label)
@@ -62,8 +63,17 @@ def mask_places(
     return {**batch, "token": token, "place": place, "label": label, "weight": weight.astype(jnp.float32)}
 
 
-def asked_for(batch: dict[str, Any], key: jax.Array, special: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+def share_of(rate: float) -> None:
+    """Raises ValueError where `rate` is no share."""
+    if not isinstance(rate, jax.core.Tracer) and not 0 <= rate <= 1:
+        raise ValueError(f"rate={rate} is a share of the tokens: give 0 to 1")
+
+
+def asked_for(
+    batch: dict[str, Any], key: jax.Array, special: tuple[int, ...], rate: float
+) -> tuple[jax.Array, jax.Array]:
     """(batch["token"][..., time], which of them may be chosen [..., time])"""
+    share_of(rate)
     if key is None:
         raise ValueError("masks are drawn with a key: to evaluate, mask the arrays once with a fixed one")
     token = jnp.asarray(batch["token"])
@@ -92,13 +102,16 @@ def corrupt_spans(
 
     sentinels:  of T5: range(32099, 31999, -1)
 
-    Raises ValueError for fewer than two tokens, or for more spans than sentinels. (Raffel et al. 2020,
-    arXiv:1910.10683, section 3.1.4, as `random_spans_noise_mask` in its code does it)
+    Raises ValueError for fewer than two tokens, for more spans than sentinels, or a rate that is no share. (Raffel et
+    al. 2020, arXiv:1910.10683, section 3.1.4, as `random_spans_noise_mask` in its code does it)
     """
     tokens = as_tokens(tokens, "the text")
     time = len(tokens)
     if time < 2:
         raise ValueError("the text is a single token: nothing is left where a span is cut out of it")
+    share_of(rate)
+    if not mean >= 1:
+        raise ValueError(f"mean={mean}: spans are at least one token long")
     missing = min(max(round(time * rate), 1), time - 1)
     spans = min(max(round(missing / mean), 1), time - missing)
     if spans > len(sentinels):

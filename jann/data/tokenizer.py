@@ -47,7 +47,7 @@ def train_bpe(
         tokenizer.save("folder/tokenizer.json")                 # `load_tokenizer` reads it
 
     It starts from bytes, so that it knows every text (Radford et al. 2019), and joins what stands side by side most
-    often (Sennrich, Haddow and Birch 2016, arXiv:1508.07909), until there are `vocab` tokens or none more frequent than
+    often (Sennrich, Haddow and Birch 2016, arXiv:1508.07909), until there are `vocab` tokens or none as frequent as
     `frequency`. Equal texts give equal tokenizers. Text that spells a special token becomes that token.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -96,6 +96,7 @@ def test_log_mel_takes_int16_and_any_leading_axes():
     got = audio.log_mel(sound, RATE)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got[1, 2], audio.log_mel(sound[1, 2] / np.float32(32768), RATE), atol=1e-5)
+    assert audio.log_mel(jnp.ones(256, jnp.bfloat16), RATE).dtype == jnp.float32  # which has no Fourier transform
     slope = jax.grad(lambda sound: audio.log_mel(sound, RATE).sum())(jnp.zeros(256))
     np.testing.assert_array_equal(slope, 0)
     with pytest.raises(ValueError, match="audio of 100 samples is shorter than a window of 256"):

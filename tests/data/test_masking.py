@@ -48,11 +48,11 @@ def test_special_tokens_and_padding_are_never_masked(key):
 def test_places_are_so_many_of_each_row_and_drawn_alike(key):
     token = np.random.default_rng(0).integers(5, VOCAB, (4000, 30)).astype(np.int32)
     token[:, 0] = 2
-    lengths = np.tile([30, 21, 8, 1], 1000).astype(np.int32)
+    lengths = np.tile([30, 21, 3, 1], 1000).astype(np.int32)
     batch = {"token": token, "length": lengths}
     out = jax.jit(partial(mask_places, mask=MASK, vocab=VOCAB, places=5, special=SPECIAL, rate=0.2))(batch, key)
     now, place, label, weight = (np.asarray(out[name]) for name in ("token", "place", "label", "weight"))
-    # 0.2 of the 29, 20, 7 and 0 tokens that may be chosen, rounded; but no more than there are places for
+    # 0.2 of the 29, 20, 2 and 0 tokens that may be chosen, rounded; but at least 1, and no more than there are places
     np.testing.assert_array_equal(weight.sum(1), np.tile([5, 4, 1, 0], 1000))
     np.testing.assert_array_equal(label, np.take_along_axis(token, place, 1))
     assert (np.diff(np.sort(place, 1)) > 0).all()  # no place twice
@@ -60,7 +60,7 @@ def test_places_are_so_many_of_each_row_and_drawn_alike(key):
     np.put_along_axis(asked, place, weight > 0, 1)
     assert not asked[:, 0].any() and not asked[np.arange(30) >= lengths[:, None]].any()
     np.testing.assert_array_equal(now[~asked], token[~asked])
-    for begin, often in ((0, 5 / 29), (1, 4 / 20), (2, 1 / 7)):  # each word equally often
+    for begin, often in ((0, 5 / 29), (1, 4 / 20), (2, 1 / 2)):  # each word equally often
         share = asked[begin::4, 1 : lengths[begin]].mean(0)
         assert all(within(each, 1000, often) for each in share)
     with pytest.raises(ValueError, match="places=31 are more than the 30 tokens"):
@@ -122,6 +122,11 @@ def test_what_cannot_be_corrupted_is_named():
     random = np.random.default_rng(0)
     with pytest.raises(ValueError, match="a single token"):
         corrupt_spans([1], random, range(9, 5, -1))
+    for options in ({"rate": 15}, {"rate": -1}, {"rate": float("nan")}, {"mean": 0}):
+        with pytest.raises(ValueError, match="rate=.* is a share of the tokens|mean=0: spans are at least one token"):
+            corrupt_spans(range(20), random, range(9, 5, -1), **options)
+    with pytest.raises(ValueError, match="rate=15 is a share of the tokens"):
+        mask_words({"token": np.ones((1, 3), int)}, jax.random.key(0), MASK, VOCAB, rate=15)
     with pytest.raises(ValueError, match="the text is empty"):
         corrupt_spans([], random, range(9, 5, -1))
     with pytest.raises(ValueError, match="200 tokens need 10 sentinels, there are 4"):
