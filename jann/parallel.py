@@ -46,6 +46,8 @@ def shardings(
     mesh = Mesh(mesh.devices, mesh.axis_names) if isinstance(mesh, Mesh) else mesh
     spec = as_spec(model_or_spec) if params is None else _of_each_array(model_or_spec, params)
 
+    whole = []
+
     def leaf(path, param):
         used: set[str] = set()
         parts = []
@@ -53,16 +55,18 @@ def shardings(
             wanted = rules.get(name, ())
             wanted = tuple(m for m in ((wanted,) if isinstance(wanted, str) else wanted) if m not in used)
             if wanted and size % math.prod(mesh.shape[m] for m in wanted):
-                warnings.warn(
-                    f"{path_name(path)}: {name}={size} is not divisible over {wanted}, so it is replicated",
-                    stacklevel=3,
-                )
+                whole.append(f"{path_name(path)}: {name}={size} is not divisible over {wanted}, so it is replicated")
                 wanted = ()
             used.update(wanted)
             parts.append(wanted[0] if len(wanted) == 1 else wanted or None)
+        while parts and parts[-1] is None:  # as XLA writes it, so that the same is not taken for another
+            parts.pop()
         return NamedSharding(mesh, PartitionSpec(*parts))
 
-    return tree_map_with_path(leaf, spec, is_leaf=is_param)
+    found = tree_map_with_path(leaf, spec, is_leaf=is_param)
+    for message in whole:
+        warnings.warn(message, stacklevel=2)
+    return found
 
 
 def _of_each_array(model_or_spec: Model | Spec, params: Tree) -> Spec:
@@ -90,3 +94,22 @@ def together(tree: Tree) -> Tree:
     meshes = [each.mesh for each in bound if isinstance(each, NamedSharding)]
     whole = NamedSharding(meshes[0], PartitionSpec()) if meshes else bound[0]
     return jax.tree.map(lambda leaf: leaf if getattr(leaf, "committed", False) else jax.device_put(leaf, whole), tree)
+
+
+def named_shardings(tree: Tree) -> tuple[NamedSharding | None, ...]:
+    """How each leaf is split over a mesh, where it is bound to one of several devices; hashable."""
+    found = []
+    for leaf in jax.tree.leaves(tree):
+        bound = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.committed
+        split = bound and isinstance(leaf.sharding, NamedSharding) and leaf.sharding.num_devices > 1
+        found.append(leaf.sharding if split else None)
+    return tuple(found)
+
+
+def kept_at(where: tuple[NamedSharding | None, ...], tree: Tree) -> Tree:
+    """The same values, each leaf split as `named_shardings` said, not as XLA would choose."""
+    leaves, structure = jax.tree.flatten(tree)
+    for i, at in enumerate(where):
+        if at is not None:
+            leaves[i] = jax.lax.with_sharding_constraint(leaves[i], at)
+    return structure.unflatten(leaves)

@@ -118,6 +118,8 @@ def shared_length(arrays: Any) -> int:
     lengths = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         name = jax.tree_util.keystr(path, simple=True, separator="/") or "the array"
+        if not hasattr(leaf, "shape"):
+            raise TypeError(f"{name} is a {type(leaf).__name__}: give arrays of NumPy or JAX, not lists")
         if leaf.ndim == 0:
             raise ValueError(f"{name} is a single number: give it a leading axis of examples")
         lengths[name] = leaf.shape[0]

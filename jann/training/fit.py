@@ -56,7 +56,8 @@ def fit(
     evaluate:    `evaluate(train_state) -> {name: number}`, logged with each entry; {"test": {...}} as "test/...". The
                  train state gives its memory to the next chunk: keep copies of its arrays, not itself
     folder:      the run folder: `metrics.jsonl` and checkpoints go there, and a run that it already holds goes on from
-                 its last checkpoint to the same end, bit for bit as if it had never stopped
+                 its last checkpoint to the same end, bit for bit as if it had never stopped. Another step (loss,
+                 optimiser) or other data are not noticed: give each experiment a folder of its own
     model:       also writes the model, so that `jann.load(folder)` gives it back with its parameters, and
                  `jann.load(folder, best)` with the best; what is returned is always the end
     save_every:  steps between two checkpoints; by default one is written with the first entry, with the next after half
@@ -114,6 +115,8 @@ def fit(
 
         if done > end:
             warnings.warn(f"{folder} already holds {done} steps, more than the {end} asked for", stacklevel=2)
+        elif done > begin and progress:
+            print(f"{folder} holds {done} of {end} steps: {'it goes on' if done < end else 'nothing is trained'}")
         lost: set[int] = set()
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
@@ -134,8 +137,7 @@ def fit(
                 steps = len(metrics["loss"])
                 done += steps
                 row = {"step": done, **{name: np.mean(value, 0) for name, value in metrics.items()}}
-                if "learning_rate" in metrics:
-                    row["learning_rate"] = metrics["learning_rate"][-1]
+                row |= {name: metrics[name][-1] for name in metrics if name.startswith("learning_rate")}
                 row["steps_per_second"] = round(steps / took, 1)
                 if evaluate is not None:
                     found = _named(evaluate(train_state))
@@ -182,6 +184,9 @@ class Interrupt:
     def __exit__(self, *_):
         if self._main:
             signal.signal(signal.SIGINT, self._before)
+            around = getattr(self._before, "__self__", None)
+            if isinstance(around, Interrupt):  # what is around this stops too
+                around.asked |= self.asked
 
     def _ask(self, *_):
         if self.asked:
@@ -241,7 +246,7 @@ def _all_finite(tree: Tree, leading: int) -> jax.Array:
     """Whether all values are finite, of each member where a leading axis counts them."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     each = [jnp.isfinite(leaf).all(tuple(range(leading, leaf.ndim))) for leaf in floats]
-    return jnp.stack(each).all(0)
+    return jnp.stack(each).all(0) if each else jnp.array(True)
 
 
 def _warn_of_lost(lost: set[int], bad: np.ndarray, done: int) -> set[int]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jann.layers.canonical import convolutions_are_canonical
-from jann.parallel import together
+from jann.parallel import kept_at, named_shardings, together
 from jann.training.recompiled import Recompiled
 from jann.training.state import Step, TrainState, refuse
 from jann.trees import copied, flatten
@@ -22,7 +22,8 @@ def train(step: Step, batches: Any, train_state: TrainState, n: int) -> tuple[Tr
     """n steps as one `lax.scan`: -> (train_state, history), each metric of the history [n]. Pure: jit, vmap, nest it.
 
     batches:  `jann.data.batches(...)`, a traceable function of the step's number, or the n batches themselves, stacked
-              (each leaf [n, ...]). The batch of a step depends on its number alone, so 10 + 10 steps equal 20.
+              (each leaf [n, ...]). The batch of a step depends on its number alone, so 10 + 10 steps equal 20. A
+              function is traced once: draw with `jax.random` from the number; NumPy's numbers would be drawn once.
 
     On a CPU, XLA makes convolutions in a loop many times slower unless they are those of `jann.layers` without groups;
     `chunks` and `fit` know that.
@@ -47,7 +48,8 @@ def are_arrays(batches: Any) -> bool:
     if bad := [leaf for leaf in leaves if not hasattr(leaf, "shape")]:
         raise TypeError(
             f"batches hold a {type(bad[0]).__name__}, which cannot be compiled: jann.data.batches(arrays, size, key) "
-            "makes batches of a data set, jann.data.Stream of what is read piece by piece"
+            "makes batches of a data set, jann.data.Stream of what is read piece by piece; an iterator of one's own "
+            "goes to jann.chunks and jann.fit as an object with read(step, n), which returns n batches stacked"
         )
     return True
 
@@ -79,9 +81,10 @@ def chunks(
 
     The loop is yours: evaluate, log, save and stop in its body.
 
-    batches are as for `train`, or a `jann.data.Stream`, which is read on the host. A train state stacked along a
+    batches are as for `train`, or a `jann.data.Stream`, which is read on the host, or any object with
+    `read(step, n) -> the n batches from that step on, stacked` ([n, batch, ...] each). A train state stacked along a
     leading axis (an ensemble, a population; `step` has shape [members]) trains all members on the same batches, metrics
-    [every, members].
+    [every, members]. Arrays that are split over devices (NamedSharding) stay split as they came.
 
     scan:  True compiles a chunk as one program, False calls a compiled step from Python. None scans, except on a CPU
            where a convolution has an order of axes that XLA has no fast code for inside a loop (`layers.canonical`).
@@ -96,6 +99,7 @@ def chunks(
     refuse_no_state(train_state)
     step = step if isinstance(step, Partial) else Partial(step)
     train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
+    where = named_shardings(train_state)
     recompiled = Recompiled(_scanned, _stepped)
     stacked = are_arrays(batches)
     if stacked:
@@ -109,30 +113,31 @@ def chunks(
         elif callable(batches) and not hasattr(batches, "plan"):
             source = Partial(batches)
         if scan is None:
-            scan = not _slow_in_a_loop(step, source, train_state, size)
+            scan = not _slow_in_a_loop(step, source, train_state, size, where)
         if scan:
-            after, metrics = _scanned(step, source, train_state, size)
+            after, metrics = _scanned(step, source, train_state, size, where)
             recompiled(source, train_state, after, size)
         else:
-            after, metrics = _looped(step, source, train_state, size, recompiled)
+            after, metrics = _looped(step, source, train_state, size, recompiled, where)
         train_state = after
         yield train_state, metrics
         done, n = done + size, n - size
 
 
-@partial(jax.jit, static_argnums=3, donate_argnums=2)
-def _scanned(step, batches, train_state, n):
+@partial(jax.jit, static_argnums=(3, 4), donate_argnums=2)
+def _scanned(step, batches, train_state, n, where):
     # Planned once, also for many members.
     rows, take = _plan(batches, train_state.step.ravel()[0], n)
-    return jax.lax.scan(lambda state, row: _over_members(step, state, take(row)), train_state, rows)
+    train_state, metrics = jax.lax.scan(lambda state, row: _over_members(step, state, take(row)), train_state, rows)
+    return kept_at(where, train_state), metrics
 
 
-def _looped(step, batches, train_state, n, recompiled):
+def _looped(step, batches, train_state, n, recompiled, where):
     rows = jax.device_get(_rows(batches, train_state.step.ravel()[0], n))
     history = []
     for i in range(n):
         row = jax.tree.map(itemgetter(i), rows)
-        after, metrics = _stepped(step, batches, train_state, row)
+        after, metrics = _stepped(step, batches, train_state, row, where)
         recompiled(batches, train_state, after, 1)
         train_state = after
         history.append(metrics)
@@ -144,10 +149,11 @@ def _rows(batches, step, n):
     return _plan(batches, step, n)[0]
 
 
-@partial(jax.jit, donate_argnums=2)
-def _stepped(step, batches, train_state, row):
+@partial(jax.jit, static_argnums=4, donate_argnums=2)
+def _stepped(step, batches, train_state, row, where):
     take = batches.take if hasattr(batches, "plan") else batches if callable(batches) else lambda row: row
-    return _over_members(step, train_state, take(row))
+    train_state, metrics = _over_members(step, train_state, take(row))
+    return kept_at(where, train_state), metrics
 
 
 def _over_members(step, train_state, batch):
@@ -156,8 +162,8 @@ def _over_members(step, train_state, batch):
     return jax.vmap(step, in_axes=(0, None))(train_state, batch)
 
 
-def _slow_in_a_loop(step, batches, train_state, n):
+def _slow_in_a_loop(step, batches, train_state, n, where):
     if jax.default_backend() != "cpu":
         return False
-    traced = _scanned.trace(step, batches, train_state, n)  # which the call then need not trace again
+    traced = _scanned.trace(step, batches, train_state, n, where)  # which the call then need not trace again
     return not convolutions_are_canonical(traced.jaxpr)

@@ -15,7 +15,7 @@ from jann.core import Model, remembered, running
 from jann.data.batches import shared_length
 from jann.depth import observe
 from jann.losses import counted
-from jann.training.state import Loss, update_average
+from jann.training.state import Loss, refuse_no_model, update_average
 from jann.trees import Tree, flatten, path_name
 
 Criterion = Callable[[Any, dict], dict[str, Any]]
@@ -66,7 +66,7 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     that means are over tokens, not over rows.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    label, weight = counted(labels_for(logits, batch), batch.get("weight"), logits.dtype)
+    logits, label, weight = counted(logits, labels_for(logits, batch), batch.get("weight"))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     right = is_highest(logits, label)
     return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
@@ -114,8 +114,10 @@ def objective(
                None among them is passed as it is
     momentum:  decay of the running statistics (batch norm), which ride in `extra["statistics"]` (see `start`)
 
-    Raises ValueError where running statistics are among what is differentiated.
+    Raises TypeError for what is no model, ValueError where running statistics are among what is differentiated.
     """
+
+    refuse_no_model(model)
 
     def loss(params, batch, key, extra=None):
         params = _not_differentiated(params, running(model, params))
@@ -163,13 +165,14 @@ def _trained(path, *_):
 
 
 def means_of(values: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What a criterion returned -> (mean loss, means of the rest, and as "loss_weight" what the loss is a mean over)"""
+    """What a criterion returned -> (mean loss, means of the rest, and in "loss_weight" what pairs are means over)"""
     if not isinstance(values, Mapping) or "loss" not in values:
         got = ", ".join(map(repr, values)) if isinstance(values, Mapping) else type(values).__name__
         raise ValueError(f'a criterion returns {{"loss": of each example, ...}}, got {got}')
     metrics = {name: mean_of(value) for name, value in values.items() if name != "loss"}
-    if isinstance(values["loss"], tuple):
-        metrics["loss_weight"] = values["loss"][1].sum()
+    weights = {name: value[1].sum() for name, value in values.items() if isinstance(value, tuple)}
+    if weights:
+        metrics["loss_weight"] = {"loss": jnp.ones(()), **weights}
     return mean_of(values["loss"]), metrics
 
 
@@ -240,6 +243,8 @@ def measure(model: Model, criterion: Criterion = classification, inputs: Inputs 
     Raises ValueError where `params` lack running statistics: with a batch's own, an answer would hang on its company.
     """
 
+    refuse_no_model(model)
+
     def values(params, batch):
         if missing := running(model, params) - flatten(params).keys():
             raise ValueError(
@@ -268,8 +273,6 @@ def evaluate(
     `measure` and `transform` are compiled once each: pass the same function, not a new lambda every time. Raises
     ValueError where arrays differ in length, or a value is not one of each example.
     """
-    if not jax.tree.leaves(arrays) or jax.tree.leaves(arrays)[0].shape[:1] == (0,):
-        raise ValueError("there is nothing to evaluate: the arrays hold no example")
     examples = shared_length(arrays)
     if size < 1:
         raise ValueError(f"size={size}: evaluate takes at least one example at a time")

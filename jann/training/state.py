@@ -16,8 +16,9 @@ import optax
 from jax.tree_util import Partial
 
 from jann.core import Model, function_name, split
+from jann.data.batches import shared_length
 from jann.drawing import checked_key
-from jann.trees import Tree, combine, copied, flatten
+from jann.trees import Tree, combine, copied, flatten, path_name
 
 Batch = Any
 Loss = Callable[..., tuple[jax.Array, tuple[dict, Any]]]
@@ -67,8 +68,9 @@ class Average(NamedTuple):
 
 
 def start_average(tree: Tree) -> Average:
-    """An average of nothing yet: the first update replaces `tree`."""
-    return Average(copied(tree), jnp.zeros((), jnp.int32))
+    """An average of nothing yet: the first update replaces `tree`. In float32 at least, as small moves need it."""
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), copied(tree))
+    return Average(wide, jnp.zeros((), jnp.int32))
 
 
 def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:
@@ -84,8 +86,12 @@ def start(
     """A fresh run of `model`: its parameters drawn, running statistics (batch norm) and weight average in `extra`.
 
     `extra` is a dict with "statistics" if the model has any, and "average" if asked for; see `make_step(average=...)`.
+
+    Raises TypeError for what is no model, optimiser or key.
     """
-    params, statistics = split(model, model.init(key))
+    refuse_no_model(model)
+    refuse_no_optimizer(optimizer)
+    params, statistics = split(model, model.init(checked_key(key)))
     extra = {}
     if flatten(statistics):
         extra["statistics"] = start_average(statistics)
@@ -105,6 +111,8 @@ def eval_params(train_state: TrainState) -> Tree:
         if isinstance(kept, Average) and _never_updated(kept.count, train_state.step):
             warnings.warn(f"the {name} of this train state never changed since the start: {mend}", stacklevel=2)
     params = extra["average"].value if "average" in extra else train_state.params
+    if jax.tree.structure(params) == jax.tree.structure(train_state.params):  # not where a part alone is averaged
+        params = jax.tree.map(lambda mean, own: mean.astype(own.dtype), params, train_state.params)
     return combine(params, extra["statistics"].value) if "statistics" in extra else params
 
 
@@ -131,10 +139,12 @@ def make_step(
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics.
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
                  A part counts as much as what its loss is the mean of, where the loss says it, as those of criteria
-                 with weights do: metrics["loss_weight"], which is not among the step's.
+                 with weights do: metrics["loss_weight"], a number for all metrics or {"loss": ..., name: ...}, where
+                 what is not named counts each part alike; it is not among the step's.
                  (With batch norm each part has its own statistics, so the averaged variances are slightly low.)
     average:     decay of a running average of the weights, kept in `train_state.extra["average"]` (`start_average`)
-    dtype:       compute the loss in this precision, e.g. jnp.bfloat16; master weights and their update stay as they are
+    dtype:       compute the loss in this precision, e.g. jnp.bfloat16: parameters and the batch are cast, but for what
+                 it holds as "target" and "weight"; master weights and their update stay as they are
     norms:       also report the global norms of gradient and update
 
     The loss's key is folded from the run's key and the step. Raises ValueError when `accumulate` does not divide the
@@ -144,8 +154,7 @@ def make_step(
         raise ValueError(f"accumulate={accumulate}: a batch has at least one part")
     if isinstance(loss, Model):
         raise TypeError(f"{type(loss).__name__} is a model: jann.objective(model) makes a loss of it")
-    if not hasattr(optimizer, "update"):
-        raise TypeError(f"{optimizer!r:.80} is no optimiser: give one of Optax, such as optax.adam(1e-3)")
+    refuse_no_optimizer(optimizer)
     refuse(loss, 4, "loss", "(params, batch, key, extra=None)", "jann.objective(model, criterion) makes one")
     if isinstance(loss, Partial):  # its arrays become arguments of the compiled program, not constants in it
         options = {"accumulate": accumulate, "average": average, "dtype": dtype, "norms": norms}
@@ -162,8 +171,12 @@ def make_step(
 
         return tree if dtype is None else jax.tree.map(leaf, tree)
 
+    def cast_batch(batch):
+        exact = {"target", "weight"} & batch.keys() if isinstance(batch, dict) else ()
+        return {**cast(batch), **{name: batch[name] for name in exact}} if exact else cast(batch)
+
     def run_loss(params, batch, key, extra):
-        match loss(cast(params), cast(batch), key, extra):
+        match loss(cast(params), cast_batch(batch), key, extra):
             case (value, (metrics, extra)) if jnp.ndim(value) == 0 and isinstance(metrics, dict):
                 return value.astype(jnp.promote_types(value.dtype, jnp.float32)), (metrics, extra)
             case other:
@@ -175,7 +188,7 @@ def make_step(
         return {"loss": value, **metrics}, grads, extra
 
     def accumulated(params, batch, key, extra):
-        examples = jax.tree.leaves(batch)[0].shape[0]
+        examples = shared_length(batch)
         if examples % accumulate:
             raise ValueError(f"accumulate={accumulate} does not divide the batch of {examples}")
         parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
@@ -184,19 +197,22 @@ def make_step(
             total, extra = carry
             i, part = numbered
             metrics, grads, extra = gradients(params, part, jax.random.fold_in(key, i), extra)
-            weight = metrics.setdefault("loss_weight", jnp.ones(()))
+            given = metrics.pop("loss_weight", jnp.ones(()))
+            weights = given if isinstance(given, dict) else dict.fromkeys(metrics, given)
+            weight = weights["loss"]
             total = jax.tree.map(lambda sum, grad: sum + weight.astype(grad.dtype) * grad, total, grads)
-            return (total, extra), metrics
+            return (total, extra), (metrics, {name: weights.get(name, jnp.ones(())) for name in metrics})
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        (sums, extra), metrics = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
-        weights = metrics["loss_weight"]
-        total = jnp.where(weights.sum() > 0, weights.sum(), 1)
+        (sums, extra), (metrics, weights) = jax.lax.scan(add, (zeros, extra), (jnp.arange(accumulate), parts))
+        totals = {name: jnp.where(each.sum() > 0, each.sum(), 1) for name, each in weights.items()}
 
-        def mean(values):
-            return (values * weights.reshape(-1, *[1] * (values.ndim - 1))).sum(0) / total
+        def mean(name):
+            shares = weights[name] / totals[name]
+            return jax.tree.map(lambda values: jax.vmap(jnp.multiply)(shares, values).sum(0), metrics[name])
 
-        return jax.tree.map(mean, metrics), jax.tree.map(lambda sum: sum / total.astype(sum.dtype), sums), extra
+        grads = jax.tree.map(lambda sum: sum / totals["loss"].astype(sum.dtype), sums)
+        return {name: mean(name) for name in metrics}, grads, extra
 
     def step(train_state, batch):
         key = jax.random.fold_in(train_state.key, train_state.step)
@@ -231,14 +247,38 @@ def make_step(
         params = optax.apply_updates(train_state.params, updates)
         if average is not None:
             extra = {**extra, "average": update_average(weights, params, average)}
-        rate = optax.tree.get_all_with_path(opt_state, "learning_rate")
-        if rate and "learning_rate" not in metrics:
-            metrics = {**metrics, "learning_rate": rate[0][1]}
+        metrics = {**_learning_rates(opt_state), **metrics}
         if norms:
             metrics = {**metrics, "gradient_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         return TrainState(train_state.step + 1, train_state.key, params, opt_state, extra), metrics
 
     return step
+
+
+def _learning_rates(opt_state: Any) -> dict[str, jax.Array]:
+    """Those that `optax.inject_hyperparams` keeps: "learning_rate", or where there are several, each with its place"""
+    found = [(path_name(path), rate) for path, rate in optax.tree.get_all_with_path(opt_state, "learning_rate")]
+    rates = [(path.split("/")[:-2], rate) for path, rate in found if path.endswith("hyperparams/learning_rate")]
+    if not rates:
+        return {}
+    same = [len(set(parts)) == 1 for parts in zip(*(path for path, _ in rates), strict=False)]
+    return {
+        "/".join(["learning_rate", *(part for part, alike in zip(path, same, strict=False) if not alike)]): rate
+        for path, rate in rates
+    }
+
+
+def refuse_no_model(model: Any) -> None:
+    if isinstance(model, type):
+        raise TypeError(f"{model.__name__} is a class: give a model of it, {model.__name__}(...)")
+    if not isinstance(model, Model):
+        raise TypeError(f"a model is wanted, got {type(model).__name__}: jann.Model says how to write one")
+
+
+def refuse_no_optimizer(optimizer: Any) -> None:
+    if not hasattr(optimizer, "update"):
+        kind = type(optimizer).__name__
+        raise TypeError(f"an optimiser is wanted, got {kind}: give one of Optax, such as optax.adam(1e-3)")
 
 
 def refuse(function: Any, inputs: int, what: str, takes: str, mend: str) -> None:

@@ -163,7 +163,7 @@ def test_the_frozen_part_is_an_argument_of_the_program_not_a_constant(drawn, key
     optimizer = optax.sgd(0.1)
     step = jann.make_step(frozen(jann.objective(model, jann.language, "token"), rest), optimizer)
     batch = {"token": TOKENS[None, :, :-1], "label": TOKENS[None, :, 1:]}
-    text = _scanned.lower(step, batch, jann.TrainState.start(key, train, optimizer), 1).as_text()
+    text = _scanned.lower(step, batch, jann.TrainState.start(key, train, optimizer), 1, ()).as_text()
     assert len(text) < 400_000 and "tensor<2x64x3x2x32xf32>" in text
     before = _scanned._cache_size()
     for _, metrics in jann.chunks(step, lambda n: jax.tree.map(lambda leaf: leaf[0], batch),

@@ -68,10 +68,15 @@ def test_what_is_no_loss_step_state_or_optimiser_is_told():
         (lambda: jann.train(STEP, batches, start().params, 3), state),
         (lambda: fit(train_state=start().params), state),
         (lambda: jann.make_step(MODEL, OPTIMIZER), r"MLP is a model: jann.objective\(model\) makes a loss of it"),
-        (lambda: jann.make_step(LOSS, 1e-3), r"0.001 is no optimiser: give one of Optax"),
+        (lambda: jann.make_step(LOSS, 1e-3), r"an optimiser is wanted, got float: give one of Optax"),
         (lambda: jann.make_step(lambda params, batch: 0.0, OPTIMIZER), r"a loss takes \(params, batch, key, extra"),
         (lambda: jann.diagnose(STEP, start(), batches(0)), r"a loss takes \(params, batch, key, extra"),
         (lambda: jann.TrainState.start(0, MODEL.init(jax.random.key(0)), OPTIMIZER), "key is the number 0: give a key"),
+        (lambda: jann.start(MLP, OPTIMIZER, jax.random.key(0)), r"MLP is a class: give a model of it, MLP\(...\)"),
+        (lambda: jann.start(MODEL, jax.random.key(0), OPTIMIZER), "an optimiser is wanted, got"),
+        (lambda: jann.objective(MLP), "MLP is a class"),
+        (lambda: jann.measure(lambda x: x), "a model is wanted, got function"),
+        (lambda: jann.evaluate(LOSS, {}, {"x": [[1.0]]}), "x/0/0 is a float: give arrays"),
         (lambda: jann.make_step(3, OPTIMIZER), r"a loss is a function \(params, batch, key, extra=None\), got int"),
     ):
         with pytest.raises(TypeError, match=message):

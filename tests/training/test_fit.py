@@ -14,6 +14,7 @@ import pytest
 
 import jann
 from jann.models import MLP
+from jann.training.fit import Interrupt
 from jann.trees import copied
 
 MODEL = MLP(inputs=4, hidden=(8,), outputs=3)
@@ -99,6 +100,23 @@ def test_a_longer_run_that_was_cut_short_loads_its_last_checkpoint(tmp_path):
         fit(20, every=5, save_every=5, folder=tmp_path, model=MODEL, evaluate=die)
     _, params = jann.load(tmp_path)
     assert_bits(params, fit(15)[0].params)
+
+
+def test_what_a_folder_holds_is_said(tmp_path, capsys):
+    ends = [fit(n, every=5, folder=tmp_path, progress=True)[0] for n in (5, 10, 10)]
+    said = capsys.readouterr().out
+    assert f"{tmp_path} holds 5 of 10 steps: it goes on" in said
+    assert f"{tmp_path} holds 10 of 10 steps: nothing is trained" in said
+    assert_bits(ends[1], ends[2])
+
+
+def test_a_model_without_parameters_is_fitted_too():
+    def nothing(params, batch, key, extra=None):
+        return batch["x"].mean(), ({}, extra)
+
+    train_state = jann.TrainState.start(jax.random.key(0), {}, OPTIMIZER)
+    _, history = jann.fit(jann.make_step(nothing, OPTIMIZER), batches, train_state, 2, every=1, progress=False)
+    assert len(history["loss"]) == 2
 
 
 def test_a_folder_with_more_steps_than_asked_for_says_so(tmp_path):
@@ -206,7 +224,9 @@ def test_an_interrupt_keeps_what_there_is(tmp_path, capsys):
         time.sleep(0.01)
         return {}
 
-    end, history = fit(20, every=5, folder=tmp_path, model=MODEL, evaluate=interrupted)
+    with Interrupt() as around:
+        end, history = fit(20, every=5, folder=tmp_path, model=MODEL, evaluate=interrupted)
+    assert around.asked  # so that a loop over runs ends as well
     assert int(end.step) == 5 and history["step"].tolist() == [5]
     assert "stopping after the present chunk; ctrl-C again stops at once" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before

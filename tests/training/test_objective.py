@@ -86,7 +86,7 @@ def test_a_nan_in_the_set_shows_once_and_only_where_it_is(key):
 
 
 def test_nothing_to_evaluate_is_an_error(key):
-    with pytest.raises(ValueError, match="there is nothing to evaluate: the arrays hold no example"):
+    with pytest.raises(ValueError, match="label has no examples: its leading axis is empty"):
         jann.evaluate(jann.measure(MODEL, inputs="x"), MODEL.init(key), examples(0))
     with pytest.raises(ValueError, match="size=0: evaluate takes at least one example at a time"):
         jann.evaluate(jann.measure(MODEL, inputs="x"), MODEL.init(key), examples(3), size=0)
@@ -256,7 +256,13 @@ def test_negative_labels_count_nothing_in_a_text_and_are_no_class_elsewhere(key)
     np.testing.assert_array_equal(
         sequence_log_probabilities(logits, label), sequence_log_probabilities(logits, plain["label"], weight)
     )
+    # what weighs nothing may have any logits and any label, and its gradient is 0
+    labelled = {"label": label.at[0, 2].set(7).at[0, 3].set(1), "weight": weight}
     with jax.debug_nans(False):
+        wild = logits.at[0, 2].set(jnp.nan).at[0, 3, 1].set(-jnp.inf)
+        jax.tree.map(np.testing.assert_array_equal, jann.language(wild, labelled), expected)
+        slope = jax.grad(lambda wild: sequence_log_probabilities(wild, labelled["label"], weight).sum())(wild)
+        np.testing.assert_array_equal(slope[0, 2:], 0)
         losses = jann.classification(logits[0], {"label": jnp.array([0, -1, 4, 5])})["loss"]
         ends = jann.span(logits[..., :2], {"begin": jnp.array([0, -1]), "end": jnp.array([1, 1])})["loss"]
     np.testing.assert_array_equal(jnp.isnan(losses), [False, True, False, True])

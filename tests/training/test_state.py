@@ -165,7 +165,9 @@ def test_the_average_of_weights_follows_its_formula(key):
         rate = max(1 - decay, 1 / (i + 1))
         expected = weight if expected is None else expected + (weight - expected) * rate
         np.testing.assert_allclose(train_state.extra["average"].value["layers"][0]["weight"], expected, rtol=1e-5)
-    assert jann.eval_params(train_state) is train_state.extra["average"].value
+    jax.tree.map(
+        np.testing.assert_array_equal, jann.eval_params(train_state), train_state.extra["average"].value
+    )
     with pytest.raises(ValueError, match='average=... needs extra={"average": jann.start_average'):
         step(jann.start(MODEL, optimizer, key), batches(0))
 
@@ -177,19 +179,29 @@ def test_an_average_is_the_plain_mean_at_first():
         np.testing.assert_allclose(average.value, np.mean([3.0, 5.0, 10.0][:n]), rtol=1e-6)
 
 
+def test_the_average_of_half_precision_weights_moves_by_little_steps():
+    train_state = jann.TrainState.start(jax.random.key(0), {"w": jnp.ones(2, jnp.bfloat16)}, optax.sgd(0.0))
+    average = start_average(train_state.params)._replace(count=2000)
+    new = {"w": jnp.full(2, 1.5, jnp.bfloat16)}
+    average = jax.lax.fori_loop(0, 2000, lambda _, average: update_average(average, new, 0.999), average)
+    np.testing.assert_allclose(average.value["w"], 1.5 - 0.5 * 0.999**2000, rtol=1e-4)
+    assert jann.eval_params(train_state.replace(extra={"average": average}))["w"].dtype == jnp.bfloat16
+
+
 def test_half_precision_is_for_computing_only(key):
-    dtypes = []
+    dtypes, names = [], ("x", "label", "target", "weight")
 
     def loss(params, batch, key, extra=None):
         value, rest = OBJECTIVE(params, batch, key, extra)
-        dtypes.append((params["layers"][0]["weight"].dtype, batch["x"].dtype, batch["label"].dtype))
+        dtypes.append(tuple(leaf.dtype for leaf in (params["layers"][0]["weight"], *map(batch.get, names))))
         return value, rest
 
     optimizer = optax.adam(1e-4)
     train_state = jann.start(MODEL, optimizer, key)
-    half, metrics = jax.jit(jann.make_step(loss, optimizer, dtype=jnp.bfloat16))(train_state, batches(0))
+    batch = {**batches(0), "target": jnp.ones(16), "weight": jnp.ones(16)}
+    half, metrics = jax.jit(jann.make_step(loss, optimizer, dtype=jnp.bfloat16))(train_state, batch)
     whole, exact = jax.jit(jann.make_step(OBJECTIVE, optimizer))(train_state, batches(0))
-    assert dtypes == [(jnp.bfloat16, jnp.bfloat16, jnp.int32)]
+    assert dtypes == [(jnp.bfloat16, jnp.bfloat16, jnp.int32, jnp.float32, jnp.float32)]
     assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {jnp.dtype("float32")}
     assert metrics["loss"].dtype == jnp.float32
     np.testing.assert_allclose(metrics["loss"], exact["loss"], rtol=1e-2)
@@ -204,6 +216,20 @@ def test_the_learning_rate_of_a_schedule_is_logged(key):
     train_state = jann.start(MODEL, optimizer, key)
     _, history = jax.jit(lambda s: jann.train(jann.make_step(OBJECTIVE, optimizer), batches, s, 6))(train_state)
     np.testing.assert_allclose(history["learning_rate"], [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], rtol=1e-6)
+
+
+def test_learning_rates_are_those_that_were_injected_each_with_its_place():
+    params = {"w": jnp.ones(2), "learning_rate": jnp.ones(3)}
+
+    def logged(optimizer):
+        step = jann.make_step(lambda p, batch, key, extra=None: (p["w"].sum(), ({}, extra)), optimizer)
+        return step(jann.TrainState.start(jax.random.key(0), params, optimizer), {})[1]
+
+    rates = {name: optax.inject_hyperparams(optax.sgd)(rate) for name, rate in (("fast", 0.5), ("slow", 0.25))}
+    assert logged(optax.adam(0.1)).keys() == {"loss"}
+    assert logged(rates["fast"])["learning_rate"] == 0.5
+    found = logged(optax.multi_transform(rates, {"w": "fast", "learning_rate": "slow"}))
+    assert (found["learning_rate/fast"], found["learning_rate/slow"]) == (0.5, 0.25)
 
 
 def test_transformations_that_ask_for_the_loss_get_it(key):
@@ -366,12 +392,18 @@ def test_accumulated_weighted_losses_equal_those_of_the_whole_batch(key):
     batch = {"token": tokens, "label": (tokens + 1) % 5, "weight": weight}
     optimizer = optax.sgd(1.0)
     begin = jann.start(Words(), optimizer, key)
-    loss = jann.objective(Words(), jann.language, "token")
+
+    def criterion(logits, batch):  # each value a mean over something of its own
+        of_row = (batch["token"][:, 0] * batch["number"], batch["number"])
+        return {**jann.language(logits, batch), "row": of_row, "plain": batch["number"]}
+
+    batch["number"] = jnp.array([1.0, 0, 3, 4, 0, 6])
+    loss = jann.objective(Words(), criterion, "token")
     whole, metrics = jann.make_step(loss, optimizer)(begin, batch)
     for parts in (2, 3, 6):
         end, accumulated = jann.make_step(loss, optimizer, accumulate=parts)(begin, batch)
         np.testing.assert_allclose(end.params["table"], whole.params["table"], rtol=1e-5, atol=1e-7)
-        assert accumulated.keys() == metrics.keys() == {"loss", "accuracy"}
+        assert accumulated.keys() == metrics.keys() == {"loss", "accuracy", "row", "plain"}
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), accumulated, metrics)
 
 
