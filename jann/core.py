@@ -9,10 +9,12 @@ import functools
 import importlib
 import itertools
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, dataclass_transform
 
 import jax
+import numpy as np
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jann.drawing import checked_key, drawn
@@ -37,6 +39,13 @@ class Param:
     into: tuple[str, ...] = ()
     trained: bool = True
     stacked: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.axes, Mapping):
+            raise TypeError(f"Param takes axes by name, such as dict(inputs=8, outputs=2), got {self.axes!r}")
+        if wrong := {name: size for name, size in self.axes.items() if not hasattr(size, "__index__")}:
+            raise TypeError(f"the sizes of a Param are whole numbers, got {wrong}")
+        object.__setattr__(self, "axes", {name: operator.index(size) for name, size in self.axes.items()})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,7 +77,7 @@ class Model:
     """Base of all models: a frozen dataclass with `spec()` and `apply(params, *inputs, state=None, key=None)`.
 
     Subclasses become dataclasses by being defined. Fields must be hashable (tuples, not lists), so that models compare
-    by value, serve as static arguments of `jax.jit`, and can be rebuilt from JSON.
+    by value, serve as static arguments of `jax.jit`, and can be rebuilt from JSON. NumPy's numbers become Python's.
 
     - `init(key) -> params` draws the parameters of `spec()`
     - `apply(params, *inputs, state=None, key=None) -> (output, state)`; without a key there is no noise
@@ -77,6 +86,8 @@ class Model:
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            raise TypeError(f"{cls.__name__} is a dataclass: in place of __init__ declare its fields, such as `n: int`")
         dataclasses.dataclass(frozen=True, repr=False)(cls)
         cls.__init__ = _checking_fields(cls.__init__)
         if "apply" in vars(cls):
@@ -152,14 +163,19 @@ def _checking_fields(construct: Callable) -> Callable:
     def checked(self, *args, **kwargs):
         construct(self, *args, **kwargs)
         for field in dataclasses.fields(self):
-            value, where = getattr(self, field.name), f"{type(self).__name__}.{field.name}"
+            value, where = _plain(getattr(self, field.name)), f"{type(self).__name__}.{field.name}"
+            object.__setattr__(self, field.name, value)
             if isinstance(value, int) and str(field.type).startswith("tuple"):
                 raise TypeError(f"{where} must be a tuple, got the number {value}: write ({value},)")
             try:
                 hash(value)
             except TypeError:
-                mend = f"write the tuple {tuple(value)!r}" if isinstance(value, list) else "arrays belong in params"
-                if isinstance(value, jax.core.Tracer):
+                mend = "arrays belong in params"
+                if isinstance(value, list):
+                    mend = f"write the tuple {tuple(value)!r}"
+                elif isinstance(value, dict):
+                    mend = "write a tuple of pairs, or a Model"
+                elif isinstance(value, jax.core.Tracer):
                     mend = f"it is traced, as in a sweep: jann.sweep(static=({field.name!r},)) makes it constant"
                 raise TypeError(
                     f"{where} must be hashable, got {type(value).__name__} {_short(value)}: {mend}"
@@ -168,19 +184,38 @@ def _checking_fields(construct: Callable) -> Callable:
     return checked
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers, also those in tuples, as Python's, which are the same to JSON and to `isinstance`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return tuple(map(_plain, value)) if type(value) is tuple else value
+
+
 def _checking_params(apply: Callable) -> Callable:
     @functools.wraps(apply)
     def checked(self, params, *inputs, **options):
+        if type(self).apply is not checked:  # called by a subclass's own apply, with parameters of its choice
+            return apply(self, params, *inputs, **options)
         check(self, params)
         try:
-            return apply(self, params, *inputs, **options)
+            result = apply(self, params, *inputs, **options)
         except ShapeError as error:
             path = next((p for p, leaf in flatten(params).items() if leaf is error.array), None)
             if path is None:
                 raise
             raise ShapeError(f"{type(self).__name__}, parameter {path}: {error}") from None
+        if not isinstance(result, tuple) or len(result) != 2:
+            name, got = type(self).__name__, _described(result)
+            raise TypeError(f"{name}.apply must return (output, state), got {got}: write `return y, state`")
+        return result
 
     return checked
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"an array of shape {list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
 
 
 def _short(value: Any, width: int = 60) -> str:
@@ -190,12 +225,33 @@ def _short(value: Any, width: int = 60) -> str:
 
 @functools.lru_cache(maxsize=512)
 def _spec_of(model: Model) -> Spec:
-    return model.spec()
+    return _checked_spec(model.spec(), f"{type(model).__name__}.spec()")
 
 
 def as_spec(model_or_spec: Model | Spec) -> Spec:
-    """A model's spec, or the spec given."""
-    return _spec_of(model_or_spec) if isinstance(model_or_spec, Model) else model_or_spec
+    """A model's spec, or the spec given. Raises TypeError or ValueError naming what cannot be in one."""
+    return _spec_of(model_or_spec) if isinstance(model_or_spec, Model) else _checked_spec(model_or_spec, "the spec")
+
+
+def _checked_spec(spec: Spec, owner: str) -> Spec:
+    def walk(node, path):
+        where = f"{owner}, {'/'.join(path)}" if path else owner
+        if isinstance(node, dict):
+            for name, below in node.items():
+                if not isinstance(name, str):
+                    raise TypeError(f"{where}: names are strings, got {name!r}: write {str(name)!r}, or a list")
+                if "/" in name:
+                    raise ValueError(f"{where}: the name {name!r} has a slash, as paths have: nest dicts, or rename it")
+                walk(below, (*path, name))
+        elif isinstance(node, (list, tuple)):
+            for i, below in enumerate(node):
+                walk(below, (*path, str(i)))
+        elif not is_param(node):
+            wanted = "wanted a Param, such as Param(dict(inputs=8, outputs=2))"
+            raise TypeError(f"{where}: {wanted}, got {_described(node)}")
+
+    walk(spec, ())
+    return spec
 
 
 def is_param(node: Any) -> bool:
@@ -207,6 +263,7 @@ def is_param(node: Any) -> bool:
 
 def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
+    spec = as_spec(spec)
     checked_key(key)
 
     def draw(path, param):

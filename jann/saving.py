@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from jann.core import Model, check, function_name, is_param, split
+from jann.core import Model, as_spec, check, function_name, is_param, split
 from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, combine, flatten, path_name, unflatten
 
@@ -65,7 +65,7 @@ def load(folder: str | Path, best: tuple[str, str] | None = None) -> tuple[Model
             raise ValueError(
                 f"{folder / WEIGHTS} is damaged or truncated ({error}): copy or save it again"
             ) from None
-        params = unflatten({**_empty_containers(model), **arrays})
+        params = unflatten({**_empty_containers(model), **arrays}, like=as_spec(model))
     else:
         params = _from_checkpoint(folder, model, best)
     check(model, params)
@@ -74,7 +74,7 @@ def load(folder: str | Path, best: tuple[str, str] | None = None) -> tuple[Model
 
 def _empty_containers(model: Model) -> dict[str, Tree]:
     """Paths of the spec that hold no parameter (an activation in a list of layers), which a file of arrays lacks."""
-    nodes = tree_flatten_with_path(model.spec(), is_leaf=lambda node: is_param(node) or not node)[0]
+    nodes = tree_flatten_with_path(as_spec(model), is_leaf=lambda node: is_param(node) or not node)[0]
     return {path_name(path): node for path, node in nodes if not is_param(node)}
 
 

@@ -52,8 +52,10 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return walk(tree, ())
 
 
-def unflatten(flat: dict[str, Any]) -> Tree:
+def unflatten(flat: dict[str, Any], like: Tree = None) -> Tree:
     """{"blocks/0/weight": leaf, ...} -> nested dicts, with a list wherever the names are 0, 1, 2, ...
+
+    like:  a tree with a dict wherever such names shall stay those of a dict
 
     Inverse of `flatten` for trees without empty containers.
     """
@@ -63,8 +65,11 @@ def unflatten(flat: dict[str, Any]) -> Tree:
     for path, leaf in flat.items():
         head, _, rest = path.partition("/")
         children.setdefault(head, {})[rest] = leaf
-    nested = {name: unflatten(below) for name, below in children.items()}
-    if nested and set(nested) == {str(i) for i in range(len(nested))}:
+    parts = like.items() if isinstance(like, dict) else enumerate(like if isinstance(like, (list, tuple)) else ())
+    inside = {str(name): part for name, part in parts}  # what is not there is a block of what is declared as one
+    nested = {name: unflatten(below, inside.get(name, like)) for name, below in children.items()}
+    of_dict = isinstance(like, dict) and nested.keys() <= like.keys()
+    if nested and not of_dict and set(nested) == {str(i) for i in range(len(nested))}:
         return [nested[str(i)] for i in range(len(nested))]
     return nested
 

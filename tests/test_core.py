@@ -1,6 +1,7 @@
 """What is derived from the spec, and models as values."""
 
 import dataclasses
+import json
 import zlib
 
 import jax
@@ -243,6 +244,36 @@ def test_count_and_summary():
     assert repr(jann.summary(Tower())).endswith("136 trained, * running statistics")
 
 
+def test_what_cannot_be_in_a_spec_is_named(key):
+    class Net(Model):
+        kind: str
+
+        def spec(self):
+            return {
+                "array": {"out": {"w": jnp.zeros((8, 2))}},
+                "sizes": {"w": (8, 2)},
+                "number": [{0: linear_spec(8, 2)}],
+                "slash": {"a/b": linear_spec(8, 2)},
+                "nothing": None,
+            }[self.kind]
+
+    for kind, message in (
+        ("array", r"^Net.spec\(\), out/w: wanted a Param, such as Param\(.*\), got an array of shape \[8, 2\]"),
+        ("sizes", r"^Net.spec\(\), w/0: wanted a Param, such as Param\(.*\), got int"),
+        ("number", r"^Net.spec\(\), 0: names are strings, got 0: write '0', or a list"),
+        ("slash", r"^Net.spec\(\): the name 'a/b' has a slash, as paths have: nest dicts, or rename it"),
+        ("nothing", r"^Net.spec\(\): wanted a Param, such as Param\(.*\), got NoneType"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            Net(kind).init(key)
+    with pytest.raises(TypeError, match=r"^the spec, w: wanted a Param"):
+        init({"w": 3}, key)
+    with pytest.raises(TypeError, match=r"Param takes axes by name, such as dict\(.*\), got \(8, 2\)"):
+        Param((8, 2))
+    with pytest.raises(TypeError, match=r"the sizes of a Param are whole numbers, got {'outputs': 4.0}"):
+        linear_spec(8, 4.0)
+
+
 # checks
 
 
@@ -269,6 +300,51 @@ def test_check_takes_both_forms_of_depth_and_no_statistics(key):
     check(Tower(), jann.split(Tower(), params)[0])
     with pytest.raises(ShapeError, match="blocks: wanted a list of 3, got 2"):
         check(Tower(), {**params, "blocks": unstacked(params["blocks"])[:2]})
+
+
+class Linear(Model):
+    inputs: int
+    outputs: int
+
+    def spec(self):
+        return linear_spec(self.inputs, self.outputs)
+
+    def apply(self, params, x, state=None, key=None):
+        return linear(params, x), state
+
+
+def test_a_subclass_may_give_its_parents_apply_other_parameters(drawn):
+    class Deeper(Linear):
+        def spec(self):
+            return {"base": super().spec(), "head": linear_spec(self.outputs, 1)}
+
+        def apply(self, params, x, state=None, key=None):
+            hidden, state = super().apply(params["base"], x, state=state)
+            return linear(params["head"], hidden), state
+
+    model = Deeper(4, 3)
+    params, x = drawn(model), np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(model(params, x), linear(params["head"], linear(params["base"], x)))
+    with pytest.raises(ShapeError, match=r"Deeper, parameter base/weight: "):
+        model(params, x[:, :3])
+    with pytest.raises(ShapeError, match=r"base/weight: wanted \[inputs=5"):
+        Deeper(5, 3)(params, x)
+    with pytest.raises(ShapeError, match=r"weight: wanted \[inputs=5"):
+        type("Same", (Linear,), {})(5, 3)(params["base"], x)
+
+
+def test_an_apply_that_forgets_the_state_is_told(drawn):
+    class Net(Linear):
+        def apply(self, params, x, state=None, key=None):
+            y = linear(params, x)
+            return y if state is None else (y, y, state)
+
+    message = r"Net.apply must return \(output, state\), got an array of shape \[2, 2\]: write `return y, state`"
+    for function in (Net(4, 2).apply, jax.jit(Net(4, 2))):
+        with pytest.raises(TypeError, match=message):
+            function(drawn(Net(4, 2)), np.ones((2, 4), np.float32))
+    with pytest.raises(TypeError, match="got a tuple of 3"):
+        Net(4, 2).apply(drawn(Net(4, 2)), np.ones((2, 4), np.float32), state=0)
 
 
 def test_a_wrong_input_names_the_parameter(key):
@@ -303,6 +379,24 @@ def test_unhashable_fields_are_refused_by_name():
         MLP(inputs=4, hidden=[8, 8], outputs=3)
     with pytest.raises(TypeError, match="MLP.inputs must be hashable, got ndarray .*: arrays belong in params"):
         MLP(inputs=np.ones(3), hidden=(8,), outputs=3)
+    with pytest.raises(TypeError, match=r"MLP.hidden must be hashable, got dict {'a': 1}: write a tuple of pairs, or"):
+        MLP(inputs=4, hidden={"a": 1}, outputs=3)
+
+
+def test_a_model_with_an_init_of_its_own_is_refused():
+    with pytest.raises(TypeError, match="Own is a dataclass: in place of __init__ declare its fields, such as `n"):
+
+        class Own(Model):
+            def __init__(self, n):
+                self.n = n
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = MLP(inputs=np.int64(4), hidden=(np.int32(8), 8), outputs=np.uint8(3), dropout=np.float32(0.5))
+    assert repr(model) == "MLP(inputs=4, hidden=(8, 8), outputs=3, dropout=0.5)"
+    assert jann.from_json(json.loads(json.dumps(jann.to_json(model)))) == model
+    assert linear_spec(np.int32(4), {"heads": np.int64(2)}) == linear_spec(4, {"heads": 2})
+    assert type(linear_spec(4, np.int32(2))["weight"].size) is int
 
 
 def test_a_composite_names_the_inner_parameter(key):

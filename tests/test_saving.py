@@ -77,6 +77,25 @@ def test_layers_without_parameters_and_both_forms_of_depth_come_back(key, tmp_pa
     np.testing.assert_array_equal(model(loaded, x), Chain()(params, x))
 
 
+class Numbered(Model):
+    """Names that are numbers, at the top and in blocks declared once."""
+
+    def spec(self):
+        pair = {"0": linear_spec(4, 4), "1": linear_spec(4, 4)}
+        return {"0": pair, "1": stack({"pair": pair}, layers=3)}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_names_that_are_numbers_stay_names(tmp_path, drawn, listed):
+    params = drawn(Numbered())
+    if listed:
+        params["1"] = jann.unstacked(params["1"])
+    jann.save(tmp_path, Numbered(), params)
+    loaded = jann.load(tmp_path)[1]
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
 def test_other_programs_read_the_names_and_numbers(key, tmp_path):
     from safetensors.numpy import load_file
 

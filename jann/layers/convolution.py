@@ -1,4 +1,4 @@
-"""Convolution and pooling in any number of dimensions, channels last."""
+"""Convolution in one to three dimensions and pooling in any number, channels last."""
 
 import functools
 import itertools
@@ -16,6 +16,7 @@ from jann.layers.dtypes import along, floats, wide_dtype
 from jann.layers.initializers import he_normal
 from jann.trees import Tree
 
+Number = int | np.integer
 FEW = 8  # inputs, up to which a convolution gains on a CPU from seeing a row of its window as one place
 
 
@@ -27,7 +28,11 @@ def conv_spec(
     bias: bool = True,
     init=he_normal,
 ) -> Spec:
-    """Declares `weight[*window, inputs / groups, outputs]` and `bias[outputs]`, in as many dimensions as the window."""
+    """Declares `weight[*window, inputs / groups, outputs]` and `bias[outputs]`, in as many dimensions as the window.
+
+    Raises ValueError for a window of more than three dimensions, and for groups that do not divide the channels.
+    """
+    _dimensions(_checked_window(window))
     if inputs % groups or outputs % groups:
         raise ValueError(f"groups={groups} must divide inputs={inputs} and outputs={outputs}")
     space = {f"window{i}": size for i, size in enumerate(window)}
@@ -53,7 +58,7 @@ def conv(
     Raises ShapeError where kernel and channels do not fit, ValueError where x is smaller than the window.
     """
     weight = p["weight"]
-    dims = weight.ndim - 2
+    dims = _dimensions(weight.shape[:-2], weight)
     x = floats(x, "conv")
     if x.ndim < dims + 1 or x.shape[-1] != groups * weight.shape[-2] or weight.shape[-1] % groups:
         of_groups = f" with groups={groups}" if groups != 1 else ""
@@ -98,7 +103,7 @@ def conv_transpose(
     (size - 1) * stride - 2 p + window.
     """
     weight = p["weight"]
-    dims = weight.ndim - 2
+    dims = _dimensions(weight.shape[:-2], weight)
     x = floats(x, "conv_transpose")
     if x.ndim < dims + 1 or x.shape[-1] != weight.shape[-2]:
         raise ShapeError(
@@ -110,7 +115,7 @@ def conv_transpose(
     if isinstance(padding, str):
         pads = [_transpose_padding(padding, *sizes) for sizes in zip(window, stride, strict=True)]
     else:
-        sides = [(padding, padding)] * dims if isinstance(padding, int) else padding
+        sides = [(padding, padding)] * dims if isinstance(padding, Number) else padding
         pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
     y = lax.platform_dependent(
         x.reshape(-1, *x.shape[-dims - 1 :]),
@@ -151,7 +156,7 @@ def global_average_pool(x: jax.Array, dims: int = 2) -> jax.Array:
 
 
 def _pool(x, window, stride, padding, start, combine):
-    dims = len(window)
+    dims = len(_checked_window(window))
     if x.ndim < dims + 1:
         raise ValueError(f"a window of {dims} dimensions pools x[..., {'size, ' * dims}channels], got {list(x.shape)}")
     x = floats(x, "pooling")
@@ -169,6 +174,18 @@ def _pool(x, window, stride, padding, start, combine):
     )
     _refuse_empty(x, y, f"window {list(window)} and padding {padding!r}")
     return y.reshape(*x.shape[: -dims - 1], *y.shape[1:])
+
+
+def _checked_window(window):
+    if isinstance(window, Number):
+        raise TypeError(f"window is a tuple, a size for each dimension: write ({window}, {window}) for two of them")
+    return window
+
+
+def _dimensions(window: Sequence[int], weight: jax.Array | None = None) -> int:
+    if not 1 <= len(window) <= 3:
+        raise ShapeError(f"a convolution has a window of one to three dimensions, got {list(window)}", weight)
+    return len(window)
 
 
 def _refuse_empty(x: jax.Array, y: jax.Array, by: str) -> None:
@@ -230,10 +247,10 @@ def _padding(padding, window, dilation):
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same', 'valid', 'causal', a number or pairs, got {padding!r}")
         return padding.upper()
-    if isinstance(padding, int):
+    if isinstance(padding, Number):
         return ((padding, padding),) * len(window)
-    return tuple((sides, sides) if isinstance(sides, int) else tuple(sides) for sides in padding)
+    return tuple((sides, sides) if isinstance(sides, Number) else tuple(sides) for sides in padding)
 
 
 def _each(value, dims):
-    return (value,) * dims if isinstance(value, int) else tuple(value)
+    return (value,) * dims if isinstance(value, Number) else tuple(value)

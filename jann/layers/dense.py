@@ -21,8 +21,8 @@ PARTS = 4  # in which a single row is multiplied on a CPU
 
 def linear_spec(inputs: Axes, outputs: Axes, bias: bool = True, init=lecun_normal) -> Spec:
     """Declares `weight[inputs, outputs]` and `bias[outputs]`; either may be axes by name, {"heads": 8, "head": 64}."""
-    inputs = {"inputs": inputs} if isinstance(inputs, int) else dict(inputs)
-    outputs = {"outputs": outputs} if isinstance(outputs, int) else dict(outputs)
+    inputs = inputs if isinstance(inputs, dict) else {"inputs": inputs}
+    outputs = outputs if isinstance(outputs, dict) else {"outputs": outputs}
     if len(inputs) + len(outputs) > 2:
         init = _of_matrix(init, len(inputs))
     weight = Param({**inputs, **outputs}, init, into=tuple(inputs))

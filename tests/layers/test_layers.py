@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from jann import ShapeError, init, layers
 from jann.analysis import check_gradients
+from jann.layers import conv_spec
 
 FILE = Path(__file__).parents[1] / "goldens" / "layers.safetensors"
 GOLDEN = load_file(FILE)
@@ -52,6 +53,15 @@ def test_windows_and_channels_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    number = np.int64(2)
+    for call in (lambda: layers.max_pool(x, 2), lambda: layers.average_pool(x, number), lambda: conv_spec(1, 4, 2)):
+        with pytest.raises(TypeError, match=r"window is a tuple, a size for each dimension: write \(2, 2\) for two"):
+            call()
+    four, p4 = (2,) * 4, {"weight": jnp.ones((2,) * 6)}
+    for call in (lambda: conv_spec(1, 4, four), lambda: layers.conv(p4, x), lambda: layers.conv_transpose(p4, x)):
+        with pytest.raises(ValueError, match=r"a window of one to three dimensions, got \[2, 2, 2, 2\]"):
+            call()
+    assert layers.average_pool(jnp.ones((3, 3, 3, 3, 1)), four, np.int32(1)).shape == (2, 2, 2, 2, 1)
     np.testing.assert_array_equal(layers.conv(p, x, padding=(1, 1)), layers.conv(p, x, padding=1))
     assert layers.conv(p, jnp.ones((0, 4, 4, 1))).shape == (0, 4, 4, 6)
 
