@@ -31,6 +31,7 @@ class Param:
     init:     `init(key, shape, dtype) -> array`, such as those of `jax.nn.initializers`
     into:     the axes that are summed over when the parameter meets its input; none for biases and norms
     trained:  False for running statistics, which training carries beside the parameters
+    carried:  True for those of them that the model itself moves: it takes the last in training too, returns the next
     stacked:  set by `stack`: for each leading axis of equal blocks, how many path parts follow the block's index
     """
 
@@ -38,6 +39,7 @@ class Param:
     init: Callable = jax.nn.initializers.zeros
     into: tuple[str, ...] = ()
     trained: bool = True
+    carried: bool = False
     stacked: tuple[int, ...] = ()
 
     def __post_init__(self):

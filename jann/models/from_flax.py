@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import GetAttrKey
 
-from jann.core import Model, Param
-from jann.drawing import fold
-from jann.trees import flatten, path_name
+from jann.core import Model, Param, as_spec
+from jann.depth import tap
+from jann.drawing import checked_key, fold
+from jann.trees import combine, flatten, path_name, unflatten
 
 Arguments = tuple[tuple[str, Any], ...]
 
@@ -23,9 +25,20 @@ def from_flax(
     training:   keyword arguments of the module's call when there is a key, e.g. dict(train=True)
     inference:  those when there is none, e.g. dict(train=False)
 
-    The parameters are Flax's "params" (NNX: all `nnx.Param`). Other collections (batch statistics, caches) are the
-    state: `model.state(key)` is the one to begin with, `model.apply` takes it and returns the next. Their averages are
-    kept by Flax, with its momentum. With a key an NNX module is in its training mode, without one in evaluation mode.
+    What Flax calls "params" (NNX: all `nnx.Param`) is trained. Other collections (batch statistics, caches; NNX: other
+    variables) are among the parameters, but not trained: Linen's under the collection's name, "batch_stats/...", NNX's
+    where the module has them. `jann.start`, `jann.objective` and `jann.eval_params` carry them as all running
+    statistics, only that Flax keeps the averages, with its momentum. In a loss of one's own that is
+
+        outputs, state = model.apply(params, x, state=extra["statistics"].value, key=key)
+        return loss_of(outputs), ({}, jann.training.update_statistics(extra, state, momentum=0))
+
+    and in a loop of one's own `model.state(key)` is the state to begin with, `model.apply` returns the next.
+
+    What a module sows (without a `reduce_fn`) is tapped, as "losses/aux" (NNX: "block/aux"), and no state:
+    `jann.observe` reads it, `jann.training.penalised` adds it to a loss. With a key an NNX module is in its training
+    mode, without one in evaluation mode. `jann.save` writes NNX models, given by a function that can be imported, but
+    no Linen modules.
 
     Axes are called axis0, axis1, ...; an array of two or more of them that is no embedding is taken for a kernel which
     contracts all but its last, so that `decay_mask` finds it.
@@ -33,8 +46,10 @@ def from_flax(
     import flax.linen
 
     shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(example), jnp.result_type(example)) for example in examples)
-    kind = FromLinen if isinstance(module, flax.linen.Module) else FromNNX
-    return kind(module, shapes, tuple((training or {}).items()), tuple((inference or {}).items()))
+    arguments = tuple((training or {}).items()), tuple((inference or {}).items())
+    if isinstance(module, flax.linen.Module):
+        return FromLinen(module, shapes, *arguments)
+    return FromNNX(module, (), *arguments)
 
 
 class FromFlax(Model):
@@ -47,76 +62,94 @@ class FromFlax(Model):
 
     def spec(self):
         """What Flax declares; each Param draws what Flax's own initialiser does."""
+        params, state = jax.eval_shape(self._start, jax.random.key(0))
+        carried = flatten(state)
 
         def declared(path, leaf):
+            name = path_name(path)
+
             def draw(key, shape, dtype):
-                return flatten(self.init(key))[path_name(path)].astype(dtype)
+                return flatten(self.init(key))[name]
 
             axes = {f"axis{i}": size for i, size in enumerate(leaf.shape)}
-            kernel = leaf.ndim >= 2 and "embedding" not in path_name(path)
-            return Param(axes, draw, into=tuple(axes)[:-1] if kernel else ())
+            if name in carried:
+                return Param(axes, draw, trained=False, carried=True)
+            return Param(axes, draw, into=tuple(axes)[:-1] if leaf.ndim >= 2 and "embedding" not in name else ())
 
-        return jax.tree_util.tree_map_with_path(declared, jax.eval_shape(self.init, jax.random.key(0)))
+        return jax.tree_util.tree_map_with_path(declared, self._joined(params, state))
+
+    def init(self, key):
+        return self._joined(*self._start(checked_key(key)))
 
     def state(self, key: jax.Array) -> Any:
-        """key -> the state before the first call, None if the module has none."""
+        """key -> what is not trained, before the first call; None if there is none."""
+        return self._start(checked_key(key))[1] or None
+
+    def _start(self, key):
+        """key -> what is trained, and what is not"""
         raise NotImplementedError
+
+    def _joined(self, params, state):
+        return combine(params, state)
 
     def _arguments(self, key):
         return dict(self.inference if key is None else self.training)
 
-    def _expect_state(self):
-        raise ValueError(f"{self.module} has a state: pass state=model.state(key) first, then what apply returned")
+    def _whole(self, params, state):
+        """The parameters with what is not trained, which the state has if it is given. Raises ValueError without it."""
+        whole = self._joined(params, state or {})
+        if missing := flatten(as_spec(self)).keys() - flatten(whole).keys():
+            raise ValueError(
+                f"{self.module} has a state, and {', '.join(sorted(missing))} is missing: pass state=model.state(key) "
+                "first, then what apply returned; or parameters with it (jann.eval_params(train_state))"
+            )
+        return whole
 
 
 class FromLinen(FromFlax):
     """A Linen module; see `from_flax`."""
 
-    def init(self, key):
-        return self._variables(key)["params"]
-
-    def state(self, key):
-        variables = self._variables(key)
-        return {name: value for name, value in variables.items() if name != "params"} or None
-
     def apply(self, params, *inputs, state=None, key=None):
         """inputs -> (the module's output, its other collections as they are afterwards)"""
+        from flax.core import DenyList
+
         # Flax draws from "params" for every stream of noise that is not given by its own name.
         rngs = None if key is None else {name: fold(key, name) for name in ("params", "dropout")}
-        variables = {"params": params, **(state or {})}
-        kwargs = self._arguments(key)
-        if state is None:
-            if jax.eval_shape(self.state, jax.random.key(0)) is not None:
-                self._expect_state()
-            return self.module.apply(variables, *inputs, rngs=rngs, **kwargs), None
-        return self.module.apply(variables, *inputs, rngs=rngs, mutable=list(state), **kwargs)
+        whole, spec = self._whole(params, state), as_spec(self)
+        kept = [name for name in spec if any(param.carried for param in flatten(spec[name]).values())]
+        variables = {"params": {name: below for name, below in whole.items() if name not in kept}}
+        variables |= {name: whole[name] for name in kept}
+        mutable = DenyList("params")
+        output, after = self.module.apply(variables, *inputs, rngs=rngs, mutable=mutable, **self._arguments(key))
+        for path, value in flatten({name: below for name, below in after.items() if name not in kept}).items():
+            tap(path.removesuffix("/0"), value)
+        return output, {name: after[name] for name in kept} or None
 
-    def _variables(self, key):
+    def _start(self, key):
         import flax
 
         zeros = [jnp.zeros(example.shape, example.dtype) for example in self.examples]
         variables = self.module.init(fold(key, "params"), *zeros, **self._arguments(None))
-        return {"params": {}, **flax.core.unfreeze(flax.core.meta.unbox(variables))}
+        variables = flax.core.unfreeze(flax.core.meta.unbox(variables))
+        params = variables.pop("params", {})
+        return params, {name: below for name, below in variables.items() if not _is_sown(below)}
+
+
+def _is_sown(collection: Any) -> bool:
+    """`sow` puts what it is given into tuples, which would grow if they were given to the next call."""
+    leaves = jax.tree.leaves(collection, is_leaf=lambda node: isinstance(node, tuple))
+    return any(isinstance(leaf, tuple) for leaf in leaves)
 
 
 class FromNNX(FromFlax):
     """An NNX module, given by the function that makes it; see `from_flax`."""
 
-    def init(self, key):
-        from flax import nnx
-
-        return _nested(nnx.state(self._made(key), nnx.Param))
-
-    def state(self, key):
-        return _nested(self._split(self._made(key))[2]) or None
-
     def apply(self, params, *inputs, state=None, key=None):
         """inputs -> (the module's output, its other variables as they are afterwards)"""
         from flax import nnx
 
+        whole = flatten(self._whole(params, state))
         graph, weights, others, noise = self._split(nnx.eval_shape(lambda: self._made(jax.random.key(0))))
-        if jax.tree.leaves(others) and state is None:
-            self._expect_state()
         # Streams of noise start anew in every call, each from the call's key and its place in the module.
         start = jax.random.key(0) if key is None else key
 
@@ -124,11 +157,26 @@ class FromNNX(FromFlax):
             is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             return fold(start, path_name(path)) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
 
+        def filled(path, _):
+            return whole[_name(path)]
+
         noise = jax.tree_util.tree_map_with_path(stream, noise)
-        module = nnx.merge(graph, _filled(weights, params), _filled(others, state), noise)
+        weights, others = (jax.tree_util.tree_map_with_path(filled, part) for part in (weights, others))
+        module = nnx.merge(graph, weights, others, noise)
         module.eval() if key is None else module.train()
         output = module(*inputs, **self._arguments(key))
-        return output, _nested(self._split(module)[2]) or None
+        after = _named(self._split(module)[2])
+        for path in after:
+            if path not in whole:
+                tap(path.removesuffix("/0"), after[path])
+        return output, unflatten({path: value for path, value in after.items() if path in whole}) or None
+
+    def _start(self, key):
+        _, weights, others, _ = self._split(self._made(key))
+        return unflatten(_named(weights)), unflatten(_named(others))
+
+    def _joined(self, params, state):
+        return unflatten(flatten(params) | flatten(state))  # where some of a list's parts have a state, it is no list
 
     def _made(self, key):
         from flax import nnx
@@ -142,30 +190,11 @@ class FromNNX(FromFlax):
         return graph, weights, others, noise
 
 
-def _nested(state: Any) -> dict:
-    """An NNX state -> nested dicts of arrays with names as keys, also for the numbers in NNX's lists."""
-    nested: dict = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        *above, last = _names(path)
-        node = nested
-        for name in above:
-            node = node.setdefault(name, {})
-        node[last] = leaf
-    return nested
+def _named(state: Any) -> dict[str, Any]:
+    """An NNX state -> {"layers/0/kernel": array, ...}"""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]}
 
 
-def _filled(state: Any, nested: dict | None) -> Any:
-    """The NNX state with its leaves taken from `_nested(state)`."""
-
-    def leaf(path, _):
-        node = nested
-        for name in _names(path):
-            node = node[name]
-        return node
-
-    return jax.tree_util.tree_map_with_path(leaf, state)
-
-
-def _names(path):
-    """The last step of an NNX path leads from a variable to its value."""
-    return path_name(path[:-1]).split("/")
+def _name(path):
+    """Where an array is, without the step from a variable to its value."""
+    return path_name(tuple(step for step in path if not isinstance(step, GetAttrKey)))

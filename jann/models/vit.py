@@ -26,7 +26,8 @@ from jann.layers import (
 class ViT(Model):
     """An image as a sequence of patches, through an encoder; a token put before them answers.
 
-    size, patch:  height and width of an image and of a patch, in pixels; one number where both are equal
+    size, patch:  height and width of an image and of a patch, in pixels; one number where both are equal. Where patches
+                  do not fill the image, rows below and columns to the right of them are not seen.
     outputs:      classes; 0 gives the features [..., 1 + patches, embed] instead of logits
     pooler:       a layer on the first token, which some published models carry; see `pooled`
     """
@@ -79,10 +80,10 @@ class ViT(Model):
 
     def grid(self) -> tuple[int, int]:
         """How many patches stand below and beside each other."""
-        counts = tuple(divmod(size, patch) for size, patch in zip(_both(self.size), _both(self.patch), strict=True))
-        if any(rest for _, rest in counts):
-            raise ValueError(f"patch={self.patch} must divide size={self.size}")
-        return counts[0][0], counts[1][0]
+        rows, columns = (size // patch for size, patch in zip(_both(self.size), _both(self.patch), strict=True))
+        if not rows * columns:
+            raise ValueError(f"patch={self.patch} is larger than the image, size={self.size}")
+        return rows, columns
 
     def features(self, params, images, key=None):
         """images[..., height, width, channels] -> [..., 1 + patches, embed], the answering token first"""
@@ -93,7 +94,8 @@ class ViT(Model):
                 f"resize them (jax.image.resize), or build the model for their size"
             )
         lead, patch = images.shape[:-3], _both(self.patch)
-        x = images.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
+        x = images[..., : rows * patch[0], : columns * patch[1], :]
+        x = x.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
         x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, self.channels)
         x = linear(params["patches"], x, axes=3)
         first = jnp.broadcast_to(params["first"].astype(x.dtype), (*lead, 1, self.embed))

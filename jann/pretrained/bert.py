@@ -16,7 +16,10 @@ HEADS = {
     "BertForTokenClassification": "tokens",
     "BertForQuestionAnswering": "span",
     "BertForPreTraining": "words",  # of its two heads the second, of which sentence follows which, is not used
+    "BertForNextSentencePrediction": "sentence",  # written as BertForSequenceClassification, and so is the next
+    "BertForMultipleChoice": "sentence",  # choices are a leading axis of the tokens: logits[..., choices, 1]
 }
+LABELS = {"BertForNextSentencePrediction": 2, "BertForMultipleChoice": 1}  # whatever the configuration says
 
 
 def from_config(config: dict) -> BERT:
@@ -31,7 +34,7 @@ def from_config(config: dict) -> BERT:
         heads=config.get("num_attention_heads", 12),
         hidden=config.get("intermediate_size", 3072),
         head=HEADS[name],
-        labels=labels_of(config),
+        labels=LABELS.get(name, labels_of(config)),
         pooler=name == "BertModel",
         activation=activation(config.get("hidden_act", "gelu")),
         epsilon=config.get("layer_norm_eps", 1e-12),
@@ -88,7 +91,9 @@ def table(model: BERT, names: Sequence[str]) -> Table:
             (("cls.predictions.bias", "head/bias", None),) if model.tied else dense("cls.predictions.decoder", "head")
         )
     else:
-        head = dense("qa_outputs" if model.head == "span" else "classifier", "head")
+        follows = "cls.seq_relationship.weight" in names and "classifier.weight" not in names
+        sentence = "cls.seq_relationship" if follows else "classifier"
+        head = dense({"span": "qa_outputs", "sentence": sentence}.get(model.head, "classifier"), "head")
     return (
         *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),

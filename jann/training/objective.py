@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, remembered, running
+from jann.core import Model, as_spec, in_form_of, remembered, running
 from jann.data.batches import shared_length
 from jann.depth import observe
 from jann.losses import counted
 from jann.training.state import Loss, refuse_no_model, update_average
-from jann.trees import Tree, flatten, path_name
+from jann.trees import Tree, combine, flatten, partition, path_name
 
 Criterion = Callable[[Any, dict], dict[str, Any]]
 Inputs = str | tuple[str | None, ...]
@@ -120,28 +120,41 @@ def objective(
     refuse_no_model(model)
 
     def loss(params, batch, key, extra=None):
+        carried = _carried(model, params)
         params = _not_differentiated(params, running(model, params))
+        if carried and isinstance(extra, dict) and "statistics" in extra:
+            params = combine(params, partition(extra["statistics"].value, lambda path, _: path in carried)[0])
         outputs, statistics = model.apply(params, *entries(batch, inputs), key=key)
         value, metrics = means_of(judged(criterion, outputs, batch))
-        return value, (metrics, update_statistics(extra, statistics, momentum))
+        return value, (metrics, update_statistics(extra, statistics, momentum, carried))
 
     return loss
 
 
-def update_statistics(extra: Any, statistics: Tree, momentum: float = 0.9) -> Any:
+def _carried(model: Model, params: Tree) -> set[str]:
+    """Paths of the running statistics that the model moves itself."""
+    return {path for path, param in flatten(in_form_of(as_spec(model), params)).items() if param.carried}
+
+
+def update_statistics(extra: Any, statistics: Tree, momentum: float = 0.9, carried: Collection[str] = ()) -> Any:
     """`extra` with the running averages that `start` put there moved towards a batch's `statistics`: for one's own loss
 
         outputs, statistics = model.apply(params, x, key=key)
         return loss_of(outputs), ({}, jann.training.update_statistics(extra, statistics))
 
     statistics:  what the model returned as its state; what is no running statistic in it, such as a carry, is left out
+    carried:     paths of those that the model has moved itself: they are kept as they are
 
     Raises ValueError if one is missing.
     """
     if not isinstance(extra, dict) or "statistics" not in extra:
         return extra
     kept = extra["statistics"]
-    return {**extra, "statistics": update_average(kept, with_containers(kept.value, statistics), momentum)}
+    new = with_containers(kept.value, statistics)
+    (before, old), (own, new) = (partition(tree, lambda path, _: path in carried) for tree in (kept.value, new))
+    own = jax.tree.map(lambda now, then: now.astype(then.dtype), own, before)
+    average = update_average(kept._replace(value=old), new, momentum)
+    return {**extra, "statistics": average._replace(value=combine(average.value, own))}
 
 
 def _not_differentiated(params: Tree, statistics: set[str]) -> Tree:

@@ -69,8 +69,12 @@ class Average(NamedTuple):
 
 def start_average(tree: Tree) -> Average:
     """An average of nothing yet: the first update replaces `tree`. In float32 at least, as small moves need it."""
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), copied(tree))
-    return Average(wide, jnp.zeros((), jnp.int32))
+
+    def wide(leaf):
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if inexact else leaf
+
+    return Average(jax.tree.map(wide, copied(tree)), jnp.zeros((), jnp.int32))
 
 
 def update_average(average: Average, new: Tree, decay: float | jax.Array) -> Average:

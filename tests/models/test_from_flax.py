@@ -11,6 +11,8 @@ from flax import nnx
 import jann
 from jann.models import from_flax
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
+
 
 class LinenMLP(nn.Module):
     @nn.compact
@@ -22,7 +24,10 @@ class LinenMLP(nn.Module):
 class Plain(nn.Module):
     @nn.compact
     def __call__(self, ids):
-        return nn.Dense(3)(nn.Embed(10, 4)(ids))
+        x = nn.Embed(10, 4)(ids)
+        for value in (x.mean(), x.max()):
+            self.sow("losses", "size", value)
+        return nn.Dense(3)(x)
 
 
 class NNXNet(nnx.Module):
@@ -34,6 +39,7 @@ class NNXNet(nnx.Module):
 
     def __call__(self, x):
         x = nnx.relu(self.norm(self.conv(x))).mean((1, 2))
+        self.norm.sow(nnx.Intermediate, "pooled", x)
         return self.layers[1](self.dropout(nnx.relu(self.layers[0](x))))
 
 
@@ -82,44 +88,46 @@ def test_linen_training_equals_flax(linen, x, key):
     np.testing.assert_allclose(after["batch_stats"]["BatchNorm_0"]["mean"], 0.2 * mean, rtol=1e-4, atol=1e-6)
 
 
-def test_linen_learns(linen, x, key):
-    labels = (x[:, 0] > 0).astype(jnp.int32)
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_the_library_s_loop_trains_and_measures(kind, linen, x, images, key, tmp_path):
+    """Every step leaves the state that Flax leaves, also inside other models; what is evaluated has it."""
+    model, image = (linen, x) if kind == "linen" else (from_flax(make_net), images)
+    data = {"image": image, "label": (image.reshape(len(image), -1)[:, 0] > 0).astype(jnp.int32)}
     optimizer = optax.adam(0.02)
-    params, state = linen.init(key), linen.state(key)
-    opt_state = optimizer.init(params)
-
-    @jax.jit
-    def step(params, state, opt_state, key):
-        def loss(params):
-            logits, new = linen.apply(params, x, state=state, key=key)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
-
-        (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt_state = optimizer.update(grads, opt_state)
-        return optax.apply_updates(params, updates), state, opt_state, value
-
-    for i in range(100):
-        params, state, opt_state, _ = step(params, state, opt_state, jax.random.fold_in(key, i))
-    assert (linen(params, x, state=state).argmax(-1) == labels).all()
+    step, state = jann.make_step(jann.objective(model), optimizer), jann.start(model, optimizer, key)
+    state, history = jann.train(step, lambda i: data, state, 60)
+    params = jann.eval_params(state)
+    assert jann.evaluate(jann.measure(model), params, data)["loss"] < history["loss"][0] / 2
+    outer = jann.models.chain(model, jax.nn.relu)
+    extra = {"statistics": jann.start_average([jann.split(model, params)[1], {}])}
+    _, (_, extra) = jax.jit(jann.objective(outer))([state.params, {}], data, key, extra)
+    _, after = jax.jit(model.apply)(params, image, key=jann.fold(key, "0"))
+    same(jann.flatten(extra["statistics"].value[0]), jann.flatten(after))
+    if kind == "nnx":
+        jann.save(tmp_path, model, params)
+        assert jann.load(tmp_path)[0] == model
+        same(jann.load(tmp_path)[1], params)
 
 
 def test_linen_without_state(key):
     model = from_flax(Plain(), jnp.zeros((2, 3), jnp.int32))
     ids = jnp.array([[1, 2, 9]])
     params = model.init(key)
-    output, state = model.apply(params, ids, key=key)
+    (output, state), seen = jann.observe(model.apply)(params, ids, key=key)
     same(output, Plain().apply({"params": params}, ids))
     assert state is None and model.state(key) is None
+    table = params["Embed_0"]["embedding"][ids]
+    same(seen, {"losses/size": table.mean(), "losses/size/1": table.max()})
     mask = jann.decay_mask(model)(params)
     assert mask == {"Embed_0": {"embedding": False}, "Dense_0": {"kernel": True, "bias": False}}
 
 
 def test_a_missing_state_is_named(linen, x, key):
     with pytest.raises(ValueError, match=r"state=model.state\(key\)"):
-        linen.apply(linen.init(key), x)
+        linen.apply(jann.split(linen, linen.init(key))[0], x)
     net = from_flax(make_net)
-    with pytest.raises(ValueError, match=r"state=model.state\(key\)"):
-        net.apply(net.init(key), jnp.zeros((1, 5, 5, 1)))
+    with pytest.raises(ValueError, match=r"norm/mean, norm/var is missing: pass state=model.state\(key\)"):
+        net.apply(jann.split(net, net.init(key))[0], jnp.zeros((1, 5, 5, 1)))
 
 
 def test_parameters_in_a_chain_start_as_flax_does(key):
@@ -136,7 +144,7 @@ def nnx_module(model, params, state):
     for name in ("kernel", "bias"):
         net.conv.__getattribute__(name)[...] = params["conv"][name]
         for i in range(2):
-            getattr(net.layers[i], name)[...] = params["layers"][str(i)][name]
+            getattr(net.layers[i], name)[...] = params["layers"][i][name]
     net.norm.scale[...], net.norm.bias[...] = params["norm"]["scale"], params["norm"]["bias"]
     net.norm.mean[...], net.norm.var[...] = state["norm"]["mean"], state["norm"]["var"]
     return net
@@ -156,7 +164,8 @@ def test_nnx_inference_equals_flax(images, key):
 def test_nnx_training_updates_the_state_as_flax_does(images, key):
     model = from_flax(make_net)
     params, state = model.init(key), model.state(key)
-    first, after = jax.jit(model.apply)(params, images, state=state, key=key)
+    (first, after), seen = jax.jit(jann.observe(model.apply))(params, images, state=state, key=key)
+    assert {name: value.shape for name, value in seen.items()} == {"norm/pooled": (6, 4)}
     net = nnx_module(model, params, state)
     net.train()
     net(images)
@@ -174,7 +183,7 @@ def test_nnx_gradients_flow(images, key):
     net = nnx_module(model, params, state)
     net.eval()
     want = nnx.grad(lambda net: jnp.square(net(images)).sum())(net)
-    same(grads["layers"]["0"]["kernel"], want["layers"][0]["kernel"][...])
+    same(grads["layers"][0]["kernel"], want["layers"][0]["kernel"][...])
     same(grads["conv"]["kernel"], want["conv"]["kernel"][...])
 
 

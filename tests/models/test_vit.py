@@ -1,5 +1,7 @@
 """ViT on images and patches that are not square."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -24,5 +26,11 @@ def test_patches_are_a_convolution_row_by_row(drawn):
 def test_other_images_and_patches_that_do_not_fit_are_named(drawn):
     with pytest.raises(ValueError, match=r"images\[\.\.\., 4, 9, 2\] wanted, got \[5, 9, 4, 2\]"):
         MODEL(drawn(MODEL), jax.numpy.zeros((5, 9, 4, 2)))
-    with pytest.raises(ValueError, match=r"patch=2 must divide size=\(4, 9\)"):
-        ViT(size=(4, 9), patch=2).spec()
+    with pytest.raises(ValueError, match=r"patch=5 is larger than the image, size=\(4, 9\)"):
+        ViT(size=(4, 9), patch=5).spec()
+
+
+def test_what_patches_do_not_fill_is_not_seen(drawn):
+    """As in transformers, whose patches are a convolution without padding."""
+    larger, images = dataclasses.replace(MODEL, size=(5, 11)), jax.random.normal(jax.random.key(1), (5, 5, 11, 2))
+    np.testing.assert_array_equal(larger(drawn(MODEL), images), MODEL(drawn(MODEL), images[:, :4, :9]))

@@ -1,5 +1,6 @@
 """Published folders: both spellings, shards, half precision, and an error that says what is wrong with a folder."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -212,6 +213,24 @@ def test_a_quantised_folder_is_refused_and_not_read_as_if_its_codes_were_weights
     same(from_pretrained(folder)[1], drawn(LLAMA))
     edit(folder, quantization_config=None)
     same(from_pretrained(folder)[1], drawn(LLAMA))
+
+
+def test_which_sentence_follows_and_which_answer_is_chosen_are_heads_on_the_sentence(tmp_path, drawn):
+    """Whatever the configuration says of labels; written again they are classifiers, which compute the same."""
+    uses = ("NextSentencePrediction", "cls.seq_relationship", 2), ("MultipleChoice", "classifier", 1)
+    for use, head, labels in uses:
+        model = dataclasses.replace(MODELS["bert"], layers=1, head="sentence", labels=labels)
+        save_pretrained(tmp_path, model, drawn(model))
+        tensors = load_file(tmp_path / hub.WEIGHTS)
+        renamed = {name.replace("classifier", head): tensor for name, tensor in tensors.items()}
+        save_file(renamed, tmp_path / hub.WEIGHTS)
+        edit(tmp_path, architectures=[f"BertFor{use}"], id2label={"0": "a", "1": "b", "2": "c"})
+        again, params = from_pretrained(tmp_path)
+        assert again == model
+        same(params, drawn(model))
+        save_pretrained(tmp_path, again, params, like=tmp_path)
+        assert hub.read_config(tmp_path)["architectures"] == ["BertForSequenceClassification"]
+        assert load_file(tmp_path / hub.WEIGHTS).keys() == tensors.keys()
 
 
 def test_the_configuration_of_another_family_is_noticed(folder):
