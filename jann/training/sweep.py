@@ -142,13 +142,19 @@ class Sweep:
         return found[name]
 
     def best(self, name: str, mode: str = "max") -> int:
-        """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
+        """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win.
+
+        Raises ValueError where no mean is finite.
+        """
         if mode not in ("max", "min"):
             raise ValueError(f"mode={mode!r}: choose 'max' or 'min'")
         sign = 1 if mode == "max" else -1
         finished = {point for point, _ in self.runs}
         means = {point: sign * float(np.mean(self._result(name, point))) for point in finished}
-        return max(sorted(means), key=lambda point: means[point] if math.isfinite(means[point]) else -math.inf)
+        finite = [point for point in sorted(means) if math.isfinite(means[point])]
+        if not finite:
+            raise ValueError(f"no finite mean of {name!r} at any of the {len(means)} points that have finished runs")
+        return max(finite, key=means.get)
 
     def rows(self) -> list[dict]:
         """One dict a point: hyper-parameters, then {"mean", "low", "high", "seeds"} of each scalar result."""
@@ -170,10 +176,11 @@ class Sweep:
 
         rows = self.rows()
         table = Table()
-        for name in rows[0] if rows else ():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        for name in columns:
             table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(_cell(row[name]) if name in row else "" for name in columns))
         console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)
@@ -320,5 +327,9 @@ def _rows(tree: Tree) -> list[Tree]:
 def _cell(value: Any) -> str:
     if not isinstance(value, dict) or "high" not in value:
         return f"{value:g}" if isinstance(value, float) else str(value)
-    half = (value["high"] - value["low"]) / 2
-    return f"{value['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+    mean, half = value["mean"], (value["high"] - value["low"]) / 2
+    size = max(abs(mean), 0 if math.isnan(half) else half)
+    ordinary = size == 0 or 1e-3 <= size < 1e6
+    shown_mean = f"{mean:.4f}" if ordinary else f"{mean:.4g}"
+    shown_half = f"{half:.4f}" if ordinary and (half == 0 or half >= 5e-5) else f"{half:.2g}"
+    return shown_mean if math.isnan(half) else f"{shown_mean} ± {shown_half}"

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -325,6 +326,21 @@ def test_a_result_by_name_is_that_of_every_point_and_seed():
         counted["value"]
 
 
+def test_numbers_stand_under_their_own_names_with_digits_that_tell():
+    first = {"loss": [0.9, 0.92], "flat": [1.0, 1 + 2**-20]}
+    second = {"kl": [100.0, 100.0], "loss": [1e-5, 3e-5], "steps": [3e7, 3e7]}
+    runs = {
+        (i, seed): {name: np.float32(values[seed]) for name, values in point.items()}
+        for i, point in enumerate((first, second))
+        for seed in (0, 1)
+    }
+    head, _, *rows = str(jann.Sweep([{"kind": "a"}, {"kind": "b"}], 2, runs)).splitlines()[1:5]
+    names, *cells = ([part.strip() for part in re.split("[┃│]", line)[1:-1]] for line in (head, *rows))
+    a, b = (dict(zip(names, row, strict=True)) for row in cells)
+    assert a == {"kind": "a", "loss": "0.9100 ± 0.1271", "flat": "1.0000 ± 6.1e-06", "kl": "", "steps": ""}
+    assert b == {"kind": "b", "loss": "2e-05 ± 0.00013", "flat": "", "kl": "100.0000 ± 0.0000", "steps": "3e+07 ± 0"}
+
+
 def test_diverged_points_never_win():
     with jax.debug_nans(False):
         result = sweep(experiment=scores, seeds=3, quality=[9.0, 2.0, 3.0, 1.0])
@@ -333,6 +349,9 @@ def test_diverged_points_never_win():
     with pytest.raises(ValueError, match="mode='largest': choose 'max' or 'min'"):
         result.best("score", "largest")
     assert np.isnan(result.rows()[0]["score"]["mean"])
+    diverged = dataclasses.replace(result, runs={run: found for run, found in result.runs.items() if run[0] == 0})
+    with pytest.raises(ValueError, match="no finite mean of 'score' at any of the 1 points that have finished runs"):
+        diverged.best("score")
 
 
 @pytest.mark.parametrize("own", [False, True])
