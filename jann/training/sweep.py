@@ -22,7 +22,8 @@ from jann.analysis import interval
 from jann.drawing import checked_key
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
-from jann.training.sweep_folder import Store, identified, shown
+from jann.training.sweep_folder import Store
+from jann.training.sweep_identity import Identity, named, shown
 from jann.trees import Tree, flatten
 
 FORMS = ("map", "vmap")
@@ -49,14 +50,23 @@ def sweep(
 
     Runs go `chunk` at a time over all devices. On several CPU cores call `jann.cpu_devices()` before JAX is first used.
 
-    folder:  finished chunks are kept there, and the same sweep goes on where it was interrupted
+    folder:  finished chunks are kept there, and the same sweep goes on where it was interrupted; see below
     chunk:   runs in one compiled call: by default an eighth of the runs, less where memory asks for it
     form:    "vmap" trains a device's runs side by side, "map" one after another. "auto" is vmap on accelerators; on CPU
              map, or with 64 runs and more whichever was faster in the first chunks
     static:  names of floats that are constants of the program, such as a model's field: `static=("dropout",)`
 
+    A folder goes on with the same seeds, key, grid and experiment. Of an experiment are compared: its name, its code
+    (not its lines, comments and docstring), its defaults, what a partial gives it, the attributes of the object whose
+    method it is, what it closes over, and the globals that it reads; the same of the functions and classes of its own
+    module that it holds or names, whereas others are known by name, and by what they close over. Values are compared
+    if they are numbers, strings, tuples, functions, classes, models, frozen dataclasses, objects of the module's own
+    classes, or arrays, in lists and dicts too. What else lists and dicts hold may change as it runs and is not
+    compared, nor are other objects, nor the code of other modules.
+
     Ctrl-C stops after the present chunk and returns what is finished. Raises ValueError for a grid without values or an
-    experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep.
+    experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep, TypeError
+    inside another traced program. What an experiment raises has a note that names the runs.
     """
     if seeds < 1:
         raise ValueError(f"seeds={seeds}: a sweep needs at least one")
@@ -71,11 +81,15 @@ def sweep(
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     key = jax.random.key(0) if key is None else checked_key(key)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
+    if isinstance(keys, jax.core.Tracer):
+        raise TypeError("sweep is a loop in Python: inside jit or an experiment of a sweep use jax.vmap over keys")
     if folder is not None:
-        described = {name: [identified(value) for value in values] for name, values in axes.items()}
-        config = {"experiment": identified(experiment), "seeds": seeds, "grid": described,
+        identity = Identity(experiment)
+        config = {"experiment": named(identity.function), "seeds": seeds,
+                  "grid": {name: [identity(value) for value in values] for name, values in axes.items()},
                   "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
         folder = open_run(folder, config, "sweep.json") / "chunks"
+        open_run(folder.parent, identity.parts(experiment), "experiment.json")
         folder.mkdir(exist_ok=True)
     result = Sweep(points, seeds, {})
     with Interrupt() as interrupt, Progress("sweep", len(points) * seeds, progress) as bar:

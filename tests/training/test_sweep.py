@@ -21,7 +21,7 @@ import pytest
 
 import jann
 from jann.models import MLP
-from jann.training.sweep_folder import identified
+from jann.training.sweep_identity import Identity
 
 sweep_module = importlib.import_module("jann.training.sweep")  # the package gives the function under this name
 TRACES = []
@@ -385,12 +385,84 @@ def test_what_an_experiment_holds_tells_sweeps_apart(tmp_path):
     assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5
     assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5  # though it has counted
     for different in (made(50), other):
-        with pytest.raises(jann.RunFolderError, match="experiment was"):
+        with pytest.raises(jann.RunFolderError, match="closed-over steps was 5, is 50|given decay was None, is 2.0"):
             sweep(experiment=different, seeds=1, scale=[1.0], folder=tmp_path)
     assert sweep(experiment=other, seeds=1, scale=[1.0], folder=tmp_path / "other")["value"] == 10
 
 
+STUDY = """
+import jax, jax.numpy as jnp, numpy as np
+import jann
+
+RATE = 1.0
+LIMIT = float("inf")
+BATCH = {"x": np.arange(3.0)}
+TRACES = []
+
+class Net(jann.Model):
+    width: int = 3
+    def apply(self, params, x, state=None, key=None):
+        return params * x, state
+
+class Study:
+    def __init__(self, scale):
+        self.scale = scale
+    def run(self, key, lr):
+        return {"value": lr * self.scale}
+
+def scaled(x):
+    return x * RATE if x in {"a", "b", "c"} else scaled(x)
+
+@jax.jit
+def experiment(key, lr, decay=0.5):
+    "What it does."
+    TRACES.append(lr)  # a counter
+    return {"value": jnp.cos(lr) * decay * BATCH["x"].mean() + Net().apply(scaled(lr), LIMIT)[0]}
+"""
+
+
+def test_what_changed_in_an_experiment_is_named():
+    def parts(experiment):
+        return json.loads(json.dumps(Identity(experiment).parts(experiment), allow_nan=False))
+
+    def study(before="", after=""):
+        module = {"__name__": "study"}
+        exec(STUDY.replace(before, after) if before else STUDY, module)
+        return module
+
+    def returning(it):
+        return lambda key: it
+
+    def changed(one, two):
+        return {name for name in one | two if one.get(name) != two.get(name)}
+
+    first = parts(study()["experiment"])
+    for before, after, names in (
+        ("RATE = 1.0", "RATE = 2.0", {"global RATE"}),
+        ("arange(3.0)", "arange(1.0, 4.0)", {"global BATCH"}),
+        ("params * x", "params + x", {"global Net"}),
+        ("width: int = 3", "width: int = 4", {"global Net"}),
+        ("x * RATE", "x / RATE", {"global scaled"}),
+        ("jnp.cos", "jnp.sin", {"the experiment's code"}),
+        ("decay=0.5", "decay=0.6", {"default decay"}),
+        ("What it does", "What this does", set()),
+        ("  # a counter", "\n\n    # counts", set()),
+        ("TRACES = []", "TRACES = [1, 2]", set()),
+        ("self.scale", "self.by", set()),  # of a class that it does not name
+    ):
+        assert changed(first, parts(study(before, after)["experiment"])) == names, before
+    made = study()["Study"]
+    assert changed(parts(made(1.0).run), parts(made(100.0).run)) == {"object's scale"}
+    ones, others, a_key = (parts(returning(it)) for it in (np.ones(3), {"x": jnp.zeros(3)}, jax.random.key(0)))
+    assert changed(ones, others) == changed(others, a_key) == {"closed-over it"}
+    with pytest.warns(UserWarning, match="the folder cannot tell one Study from another"):
+        parts(made({"scale": 1.0}).run)
+
+
 def test_functions_are_identified_alike_in_every_process():
+    def identified(value):
+        return Identity(value)(value)
+
     for value in (optax.adam(1e-3), partial(jax.nn.leaky_relu, negative_slope=0.1), jax.jit(double), lambda x: x, MLP):
         assert "0x" not in json.dumps(identified(value))
     assert identified(optax.adam(1e-3)) == identified(optax.adam(1e-3)) != identified(optax.adam(1e-2))
@@ -401,9 +473,9 @@ def test_a_function_may_hold_itself_and_what_is_not_there_yet():
     def recursive(n):
         return recursive(n - 1) if later else n
 
-    assert identified(recursive).endswith("recursive")
+    assert "later" not in str(Identity(recursive).parts(recursive))
     later = 3
-    assert identified(recursive)["holds"] == {"later": 3}
+    assert Identity(recursive).parts(recursive)["closed-over later"] == 3
 
 
 def test_floats_may_be_constants():
