@@ -27,6 +27,12 @@ from jann.training.sweep_identity import Identity, named, shown
 from jann.trees import Tree, flatten
 
 FORMS = ("map", "vmap")
+OF_TRACED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
 
 
@@ -102,13 +108,30 @@ def sweep(
                  for name in points[members[0]] if name not in constants},
             )  # fmt: skip
             group = _Group(partial(experiment, **constants), inputs, len(runs), chunk, form, store)
-            for start, values in group.finished():
-                for i, run in enumerate(runs[start : start + len(values)]):
-                    result.runs[run] = values[i]
-                bar.update(len(result.runs), group.note)
-                if interrupt.asked:
-                    return result
+            try:
+                for start, values in group.finished():
+                    for i, run in enumerate(runs[start : start + len(values)]):
+                        result.runs[run] = values[i]
+                    bar.update(len(result.runs), group.note)
+                    if interrupt.asked:
+                        return result
+            except Exception as error:
+                _annotate(error, result, constants, inputs[1], folder)
+                raise
     return result
+
+
+def _annotate(error: Exception, result: Sweep, constants: dict, traced: dict, folder: Path | None) -> None:
+    """Notes for an error: in which runs, what becomes of the finished ones, how what is traced becomes constant."""
+    hyper = {name: str(shown(value)) for name, value in constants.items()} | dict.fromkeys(traced, "(traced)")
+    where = ", ".join(f"{name}={text:.60}" for name, text in hyper.items())
+    kept = f", kept in {folder.parent}" if folder else ", and lost: with folder=... they are kept"
+    done, of = len(result.runs), len(result.points) * result.seeds
+    error.add_note(
+        f"in the runs of the sweep with {where or 'no values'}; {done} of {of} are finished{kept * (done > 0)}"
+    )
+    if traced and isinstance(error, OF_TRACED):
+        error.add_note(f"floats of a sweep are traced: static={tuple(traced)!r} makes constants of them")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

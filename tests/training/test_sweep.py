@@ -504,6 +504,22 @@ def test_fit_inside_an_experiment_names_train():
         sweep(experiment=fitted, seeds=1)
 
 
+def test_errors_say_in_which_runs_what_is_kept_and_what_is_traced(tmp_path):
+    def failing(key, width, rate):
+        return {"value": jnp.ones(()) if width or rate > 0 else rate}
+
+    for folder, kept in ((None, "and lost: with folder=... they are kept"), (tmp_path, f"kept in {tmp_path}")):
+        with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+            sweep(experiment=failing, seeds=2, width=[8, 0], rate=[0.0, 1.0], folder=folder)
+        notes = "\n".join(caught.value.__notes__)
+        assert f"in the runs of the sweep with width=0, rate=(traced); 4 of 8 are finished, {kept}" in notes
+        assert "floats of a sweep are traced: static=('rate',) makes constants of them" in notes
+    with pytest.raises(
+        TypeError, match="sweep is a loop in Python: inside jit or an experiment of a sweep use jax.vmap"
+    ):
+        sweep(experiment=lambda key: sweep(experiment=double, learning_rate=[0.1]).results(0), seeds=1)
+
+
 def test_dicts_may_be_values_and_names_must_differ():
     result = sweep(experiment=lambda key, c: {"value": jnp.float32(c["a"])}, seeds=2, c=[{"a": 1.0}, {"a": 2.0}])
     assert "{'a': 2.0}" in repr(result)
