@@ -22,10 +22,17 @@ from jann.analysis import interval
 from jann.drawing import checked_key
 from jann.training.fit import Interrupt
 from jann.training.logs import Progress, open_run
-from jann.training.sweep_folder import Store, identified, shown
+from jann.training.sweep_folder import Store
+from jann.training.sweep_identity import Identity, named, shown
 from jann.trees import Tree, flatten
 
 FORMS = ("map", "vmap")
+OF_TRACED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
 WORTH_MEASURING = 64  # fewer runs of one shape finish before a second compilation pays for itself
 
 
@@ -49,14 +56,23 @@ def sweep(
 
     Runs go `chunk` at a time over all devices. On several CPU cores call `jann.cpu_devices()` before JAX is first used.
 
-    folder:  finished chunks are kept there, and the same sweep goes on where it was interrupted
+    folder:  finished chunks are kept there, and the same sweep goes on where it was interrupted; see below
     chunk:   runs in one compiled call: by default an eighth of the runs, less where memory asks for it
     form:    "vmap" trains a device's runs side by side, "map" one after another. "auto" is vmap on accelerators; on CPU
              map, or with 64 runs and more whichever was faster in the first chunks
     static:  names of floats that are constants of the program, such as a model's field: `static=("dropout",)`
 
+    A folder goes on with the same seeds, key, grid and experiment. Of an experiment are compared: its name, its code
+    (not its lines, comments and docstring), its defaults, what a partial gives it, the attributes of the object whose
+    method it is, what it closes over, and the globals that it reads; the same of the functions and classes of its own
+    module that it holds or names, whereas others are known by name, and by what they close over. Values are compared
+    if they are numbers, strings, tuples, functions, classes, models, frozen dataclasses, objects of the module's own
+    classes, or arrays, in lists and dicts too. What else lists and dicts hold may change as it runs and is not
+    compared, nor are other objects, nor the code of other modules.
+
     Ctrl-C stops after the present chunk and returns what is finished. Raises ValueError for a grid without values or an
-    experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep.
+    experiment that does not return a dict of arrays, RunFolderError when the folder holds another sweep, TypeError
+    inside another traced program. What an experiment raises has a note that names the runs.
     """
     if seeds < 1:
         raise ValueError(f"seeds={seeds}: a sweep needs at least one")
@@ -71,11 +87,15 @@ def sweep(
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     key = jax.random.key(0) if key is None else checked_key(key)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(seeds))
+    if isinstance(keys, jax.core.Tracer):
+        raise TypeError("sweep is a loop in Python: inside jit or an experiment of a sweep use jax.vmap over keys")
     if folder is not None:
-        described = {name: [identified(value) for value in values] for name, values in axes.items()}
-        config = {"experiment": identified(experiment), "seeds": seeds, "grid": described,
+        identity = Identity(experiment)
+        config = {"experiment": named(identity.function), "seeds": seeds,
+                  "grid": {name: [identity(value) for value in values] for name, values in axes.items()},
                   "key": np.asarray(jax.random.key_data(key)).tolist()}  # fmt: skip
         folder = open_run(folder, config, "sweep.json") / "chunks"
+        open_run(folder.parent, identity.parts(experiment), "experiment.json")
         folder.mkdir(exist_ok=True)
     result = Sweep(points, seeds, {})
     with Interrupt() as interrupt, Progress("sweep", len(points) * seeds, progress) as bar:
@@ -88,13 +108,30 @@ def sweep(
                  for name in points[members[0]] if name not in constants},
             )  # fmt: skip
             group = _Group(partial(experiment, **constants), inputs, len(runs), chunk, form, store)
-            for start, values in group.finished():
-                for i, run in enumerate(runs[start : start + len(values)]):
-                    result.runs[run] = values[i]
-                bar.update(len(result.runs), group.note)
-                if interrupt.asked:
-                    return result
+            try:
+                for start, values in group.finished():
+                    for i, run in enumerate(runs[start : start + len(values)]):
+                        result.runs[run] = values[i]
+                    bar.update(len(result.runs), group.note)
+                    if interrupt.asked:
+                        return result
+            except Exception as error:
+                _annotate(error, result, constants, inputs[1], folder)
+                raise
     return result
+
+
+def _annotate(error: Exception, result: Sweep, constants: dict, traced: dict, folder: Path | None) -> None:
+    """Notes for an error: in which runs, what becomes of the finished ones, how what is traced becomes constant."""
+    hyper = {name: str(shown(value)) for name, value in constants.items()} | dict.fromkeys(traced, "(traced)")
+    where = ", ".join(f"{name}={text:.60}" for name, text in hyper.items())
+    kept = f", kept in {folder.parent}" if folder else ", and lost: with folder=... they are kept"
+    done, of = len(result.runs), len(result.points) * result.seeds
+    error.add_note(
+        f"in the runs of the sweep with {where or 'no values'}; {done} of {of} are finished{kept * (done > 0)}"
+    )
+    if traced and isinstance(error, OF_TRACED):
+        error.add_note(f"floats of a sweep are traced: static={tuple(traced)!r} makes constants of them")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -142,13 +179,19 @@ class Sweep:
         return found[name]
 
     def best(self, name: str, mode: str = "max") -> int:
-        """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win."""
+        """The point whose mean of result `name` is largest (or smallest: mode="min"); diverged points never win.
+
+        Raises ValueError where no mean is finite.
+        """
         if mode not in ("max", "min"):
             raise ValueError(f"mode={mode!r}: choose 'max' or 'min'")
         sign = 1 if mode == "max" else -1
         finished = {point for point, _ in self.runs}
         means = {point: sign * float(np.mean(self._result(name, point))) for point in finished}
-        return max(sorted(means), key=lambda point: means[point] if math.isfinite(means[point]) else -math.inf)
+        finite = [point for point in sorted(means) if math.isfinite(means[point])]
+        if not finite:
+            raise ValueError(f"no finite mean of {name!r} at any of the {len(means)} points that have finished runs")
+        return max(finite, key=means.get)
 
     def rows(self) -> list[dict]:
         """One dict a point: hyper-parameters, then {"mean", "low", "high", "seeds"} of each scalar result."""
@@ -170,10 +213,11 @@ class Sweep:
 
         rows = self.rows()
         table = Table()
-        for name in rows[0] if rows else ():
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        for name in columns:
             table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(*(_cell(value) for value in row.values()))
+            table.add_row(*(_cell(row[name]) if name in row else "" for name in columns))
         console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)
@@ -320,5 +364,9 @@ def _rows(tree: Tree) -> list[Tree]:
 def _cell(value: Any) -> str:
     if not isinstance(value, dict) or "high" not in value:
         return f"{value:g}" if isinstance(value, float) else str(value)
-    half = (value["high"] - value["low"]) / 2
-    return f"{value['mean']:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+    mean, half = value["mean"], (value["high"] - value["low"]) / 2
+    size = max(abs(mean), 0 if math.isnan(half) else half)
+    ordinary = size == 0 or 1e-3 <= size < 1e6
+    shown_mean = f"{mean:.4f}" if ordinary else f"{mean:.4g}"
+    shown_half = f"{half:.4f}" if ordinary and (half == 0 or half >= 5e-5) else f"{half:.2g}"
+    return shown_mean if math.isnan(half) else f"{shown_mean} ± {shown_half}"

@@ -106,7 +106,7 @@ def test_the_results_are_whole_and_the_body_is_the_one_reported(finished):
 def test_the_same_command_repeats_nothing(finished, monkeypatch):
     out, run = finished
     before = (out / "results.json").read_bytes()
-    monkeypatch.setattr(transfer_images, "trained", None)  # would fail if anything was trained
+    monkeypatch.setattr(jann, "train", None)  # would fail if anything was trained
     run()
     assert (out / "results.json").read_bytes() == before
 

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 
 import jann
 from jann.models import MLP
-from jann.training.sweep_folder import identified
+from jann.training.sweep_identity import Identity
 
 sweep_module = importlib.import_module("jann.training.sweep")  # the package gives the function under this name
 TRACES = []
@@ -325,6 +326,21 @@ def test_a_result_by_name_is_that_of_every_point_and_seed():
         counted["value"]
 
 
+def test_numbers_stand_under_their_own_names_with_digits_that_tell():
+    first = {"loss": [0.9, 0.92], "flat": [1.0, 1 + 2**-20]}
+    second = {"kl": [100.0, 100.0], "loss": [1e-5, 3e-5], "steps": [3e7, 3e7]}
+    runs = {
+        (i, seed): {name: np.float32(values[seed]) for name, values in point.items()}
+        for i, point in enumerate((first, second))
+        for seed in (0, 1)
+    }
+    head, _, *rows = str(jann.Sweep([{"kind": "a"}, {"kind": "b"}], 2, runs)).splitlines()[1:5]
+    names, *cells = ([part.strip() for part in re.split("[┃│]", line)[1:-1]] for line in (head, *rows))
+    a, b = (dict(zip(names, row, strict=True)) for row in cells)
+    assert a == {"kind": "a", "loss": "0.9100 ± 0.1271", "flat": "1.0000 ± 6.1e-06", "kl": "", "steps": ""}
+    assert b == {"kind": "b", "loss": "2e-05 ± 0.00013", "flat": "", "kl": "100.0000 ± 0.0000", "steps": "3e+07 ± 0"}
+
+
 def test_diverged_points_never_win():
     with jax.debug_nans(False):
         result = sweep(experiment=scores, seeds=3, quality=[9.0, 2.0, 3.0, 1.0])
@@ -333,6 +349,9 @@ def test_diverged_points_never_win():
     with pytest.raises(ValueError, match="mode='largest': choose 'max' or 'min'"):
         result.best("score", "largest")
     assert np.isnan(result.rows()[0]["score"]["mean"])
+    diverged = dataclasses.replace(result, runs={run: found for run, found in result.runs.items() if run[0] == 0})
+    with pytest.raises(ValueError, match="no finite mean of 'score' at any of the 1 points that have finished runs"):
+        diverged.best("score")
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -366,12 +385,84 @@ def test_what_an_experiment_holds_tells_sweeps_apart(tmp_path):
     assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5
     assert sweep(experiment=made(5), seeds=1, scale=[1.0], folder=tmp_path)["value"] == 5  # though it has counted
     for different in (made(50), other):
-        with pytest.raises(jann.RunFolderError, match="experiment was"):
+        with pytest.raises(jann.RunFolderError, match="closed-over steps was 5, is 50|given decay was None, is 2.0"):
             sweep(experiment=different, seeds=1, scale=[1.0], folder=tmp_path)
     assert sweep(experiment=other, seeds=1, scale=[1.0], folder=tmp_path / "other")["value"] == 10
 
 
+STUDY = """
+import jax, jax.numpy as jnp, numpy as np
+import jann
+
+RATE = 1.0
+LIMIT = float("inf")
+BATCH = {"x": np.arange(3.0)}
+TRACES = []
+
+class Net(jann.Model):
+    width: int = 3
+    def apply(self, params, x, state=None, key=None):
+        return params * x, state
+
+class Study:
+    def __init__(self, scale):
+        self.scale = scale
+    def run(self, key, lr):
+        return {"value": lr * self.scale}
+
+def scaled(x):
+    return x * RATE if x in {"a", "b", "c"} else scaled(x)
+
+@jax.jit
+def experiment(key, lr, decay=0.5):
+    "What it does."
+    TRACES.append(lr)  # a counter
+    return {"value": jnp.cos(lr) * decay * BATCH["x"].mean() + Net().apply(scaled(lr), LIMIT)[0]}
+"""
+
+
+def test_what_changed_in_an_experiment_is_named():
+    def parts(experiment):
+        return json.loads(json.dumps(Identity(experiment).parts(experiment), allow_nan=False))
+
+    def study(before="", after=""):
+        module = {"__name__": "study"}
+        exec(STUDY.replace(before, after) if before else STUDY, module)
+        return module
+
+    def returning(it):
+        return lambda key: it
+
+    def changed(one, two):
+        return {name for name in one | two if one.get(name) != two.get(name)}
+
+    first = parts(study()["experiment"])
+    for before, after, names in (
+        ("RATE = 1.0", "RATE = 2.0", {"global RATE"}),
+        ("arange(3.0)", "arange(1.0, 4.0)", {"global BATCH"}),
+        ("params * x", "params + x", {"global Net"}),
+        ("width: int = 3", "width: int = 4", {"global Net"}),
+        ("x * RATE", "x / RATE", {"global scaled"}),
+        ("jnp.cos", "jnp.sin", {"the experiment's code"}),
+        ("decay=0.5", "decay=0.6", {"default decay"}),
+        ("What it does", "What this does", set()),
+        ("  # a counter", "\n\n    # counts", set()),
+        ("TRACES = []", "TRACES = [1, 2]", set()),
+        ("self.scale", "self.by", set()),  # of a class that it does not name
+    ):
+        assert changed(first, parts(study(before, after)["experiment"])) == names, before
+    made = study()["Study"]
+    assert changed(parts(made(1.0).run), parts(made(100.0).run)) == {"object's scale"}
+    ones, others, a_key = (parts(returning(it)) for it in (np.ones(3), {"x": jnp.zeros(3)}, jax.random.key(0)))
+    assert changed(ones, others) == changed(others, a_key) == {"closed-over it"}
+    with pytest.warns(UserWarning, match="the folder cannot tell one Study from another"):
+        parts(made({"scale": 1.0}).run)
+
+
 def test_functions_are_identified_alike_in_every_process():
+    def identified(value):
+        return Identity(value)(value)
+
     for value in (optax.adam(1e-3), partial(jax.nn.leaky_relu, negative_slope=0.1), jax.jit(double), lambda x: x, MLP):
         assert "0x" not in json.dumps(identified(value))
     assert identified(optax.adam(1e-3)) == identified(optax.adam(1e-3)) != identified(optax.adam(1e-2))
@@ -382,9 +473,9 @@ def test_a_function_may_hold_itself_and_what_is_not_there_yet():
     def recursive(n):
         return recursive(n - 1) if later else n
 
-    assert identified(recursive).endswith("recursive")
+    assert "later" not in str(Identity(recursive).parts(recursive))
     later = 3
-    assert identified(recursive)["holds"] == {"later": 3}
+    assert Identity(recursive).parts(recursive)["closed-over later"] == 3
 
 
 def test_floats_may_be_constants():
@@ -411,6 +502,22 @@ def test_fit_inside_an_experiment_names_train():
 
     with pytest.raises(TypeError, match="inside jit, vmap or the experiment of a sweep use jann.train"):
         sweep(experiment=fitted, seeds=1)
+
+
+def test_errors_say_in_which_runs_what_is_kept_and_what_is_traced(tmp_path):
+    def failing(key, width, rate):
+        return {"value": jnp.ones(()) if width or rate > 0 else rate}
+
+    for folder, kept in ((None, "and lost: with folder=... they are kept"), (tmp_path, f"kept in {tmp_path}")):
+        with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+            sweep(experiment=failing, seeds=2, width=[8, 0], rate=[0.0, 1.0], folder=folder)
+        notes = "\n".join(caught.value.__notes__)
+        assert f"in the runs of the sweep with width=0, rate=(traced); 4 of 8 are finished, {kept}" in notes
+        assert "floats of a sweep are traced: static=('rate',) makes constants of them" in notes
+    with pytest.raises(
+        TypeError, match="sweep is a loop in Python: inside jit or an experiment of a sweep use jax.vmap"
+    ):
+        sweep(experiment=lambda key: sweep(experiment=double, learning_rate=[0.1]).results(0), seeds=1)
 
 
 def test_dicts_may_be_values_and_names_must_differ():
