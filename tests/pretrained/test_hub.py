@@ -217,8 +217,8 @@ def test_a_quantised_folder_is_refused_and_not_read_as_if_its_codes_were_weights
 
 def test_which_sentence_follows_and_which_answer_is_chosen_are_heads_on_the_sentence(tmp_path, drawn):
     """Whatever the configuration says of labels; written again they are classifiers, which compute the same."""
-    uses = ("NextSentencePrediction", "cls.seq_relationship", 2), ("MultipleChoice", "classifier", 1)
-    for use, head, labels in uses:
+    cases = ("NextSentencePrediction", "cls.seq_relationship", 2), ("MultipleChoice", "classifier", 1)
+    for use, head, labels in cases:
         model = dataclasses.replace(MODELS["bert"], layers=1, head="sentence", labels=labels)
         save_pretrained(tmp_path, model, drawn(model))
         tensors = load_file(tmp_path / hub.WEIGHTS)
