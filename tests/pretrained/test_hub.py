@@ -124,8 +124,8 @@ def test_half_precision_stays_or_becomes_what_is_asked(tmp_path, drawn):
 def test_leaves_go_straight_to_their_devices(folder):
     mesh = jax.make_mesh((1,), ("model",))
     _, params = from_pretrained(folder, mesh=mesh, rules={"heads": "model", "hidden": "model"})
-    assert params["blocks"]["query"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, None, "model", None)
-    assert params["blocks"]["down"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, "model", None)
+    assert params["blocks"]["query"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, None, "model")
+    assert params["blocks"]["down"]["weight"].sharding.spec == jax.sharding.PartitionSpec(None, "model")
 
 
 def test_both_spellings_of_rotary_options():

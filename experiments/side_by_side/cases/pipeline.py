@@ -46,7 +46,9 @@ def jann(start: Arrays) -> Advance:
 
     @jax.jit
     def portion(batches):
-        return jax.lax.map(lambda row: looked_at(batches.take(row)), batches.plan(0, PORTION))
+        # The whole batch is made, as a training step needs it; XLA would take means of what it gathers otherwise.
+        made = jax.lax.optimization_barrier
+        return jax.lax.map(lambda row: looked_at(made(batches.take(row))), batches.plan(0, PORTION))
 
     def advance(portions):
         for _ in range(portions):
