@@ -192,10 +192,20 @@ def figures(
             xlabel="mean selection weight", title="What the transformer selects",
         )
         drawn["attention"] = jann.plots.curves(
-            {"mean over windows and channels": np.asarray(taps["attention"]).mean((0, 1, 2))},
+            {"mean over windows, channels and forecast steps": attended(np.asarray(taps["attention"]))},
             x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)", ylabel="attention",
         )
     save_figures(folder, **drawn)
+
+def attended(weights: np.ndarray) -> np.ndarray:
+    """weights[..., horizon, lookback + horizon] -> means over those of the horizon that can see each step, [time]
+
+    A step of the horizon sees what came before it, and itself.
+    """
+    horizon, time = weights.shape[-2:]
+    sums = weights.sum(-2).reshape(-1, time).mean(0)
+    return sums / np.minimum(horizon, np.arange(time, 0, -1))
+
 
 
 if __name__ == "__main__":
