@@ -4,8 +4,8 @@
     python -m experiments.wavenet --data spoken_digits
 
 A small model of 8 kHz sound in 256 mu-law levels. The loss is in nats a sample over the beginnings of the test
-recordings, beside that of always foretelling how often each level occurs. There is no published figure for so small a
-model and these recordings.
+recordings, beside that of always foretelling how often each level occurs in those of the training recordings. There is
+no published figure for so small a model and these recordings.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ def train_one(folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, see
 
 
 def of_frequencies(dataset: Any, length: int) -> float:
-    """The test loss of foretelling each level as often as it occurs in the training recordings."""
+    """The test loss of foretelling each level as often as it occurs in the beginnings of the training recordings."""
 
     cut = jax.jit(partial(windowed, length=length))
 
@@ -148,7 +148,7 @@ def run(
     if results is None:
         return
     losses, histories, params = zip(*results, strict=True)
-    metrics = {"train": "loss", "validation": "validation_nll"}
+    metrics = {"train (anywhere)": "loss", "validation (beginnings, averaged weights)": "validation_nll"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a sample", title=dataset.name))
     listen(folder, dataset, model, params[0], seconds, jax.random.key(seed))
     row = {
