@@ -24,6 +24,7 @@ import optax
 import jann
 from experiments.masked_words import log_frequencies, publish, texts_of, token_stream
 from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report, with_speed
 from jann.data import corrupt_spans, train_bpe
 from jann.data.stream import Stream
@@ -97,8 +98,7 @@ def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, see
     """One seed, gone on with where it was interrupted: -> (measured values, history, parameters)."""
     key = jax.random.key(seed)
     batches = Stream(texts.train, recipe.batch_size, seed, partial(corrupted, rate=recipe.rate), threads=0)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, recipe.steps // 20), recipe.steps)
-    optimizer = optax.adafactor(schedule)
+    optimizer = optax.adafactor(warmup_cosine(recipe.learning_rate, recipe.steps))
     measure = jann.measure(model, jann.language, INPUTS)
     sample = {name: array[:SAMPLE] for name, array in texts.validation.items()}
 

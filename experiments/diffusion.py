@@ -30,6 +30,7 @@ from experiments.reporting import (
     show_table,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 from jann import diffusion
 from jann.models import DiT, UNet
 
@@ -102,7 +103,7 @@ def trainer(
 ) -> Callable[[Path, int], tuple[Any, dict]]:
     """-> train(folder, seed) -> (averaged parameters, history); what it compiles serves all seeds"""
     transform = partial(to_signed, scale=dataset.scale)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 20), steps)
+    schedule = warmup_cosine(learning_rate, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
 
     def loss(params, batch, key, extra=None):

@@ -21,6 +21,7 @@ from experiments.reporting import (
     show_table,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Recipe:
 
 
 def optimizer_of(recipe: Recipe, model: jann.Model, steps: int) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 20), steps)
     adamw = optax.inject_hyperparams(optax.adamw, static_args=("mask",))
+    schedule = warmup_cosine(recipe.learning_rate, steps)
     return adamw(schedule, weight_decay=recipe.weight_decay, mask=jann.decay_mask(model))
 
 

@@ -41,6 +41,7 @@ from experiments.reporting import (
     show_table,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
 from jann.drawing import fold
@@ -204,7 +205,7 @@ def tuned(
     encoder:  its parameters, or None for a random start
     """
     inputs = ("token", "length")
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 10), steps)
+    schedule = warmup_cosine(learning_rate, steps, part=10)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
 
     def accuracy(key):

@@ -21,6 +21,7 @@ import optax
 
 import jann
 from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report
 from jann.generation import beam_search
 from jann.models import Transformer
@@ -140,8 +141,7 @@ def train_one(folder: Path, task: Task, model: jann.Model, recipe: Recipe, seed:
     key = jax.random.key(seed)
     blocks = by_length(task.train, recipe.batch_size)
     batches = jann.data.batches(blocks, 1, jax.random.fold_in(key, 1), one_block)
-    warm = max(1, recipe.steps // 10)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warm, recipe.steps)
+    schedule = warmup_cosine(recipe.learning_rate, recipe.steps, part=10)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, 0.9, 0.98))
     inputs = ("source", "token", "source_length")
     loss = jann.objective(model, functools.partial(smoothed, recipe.smoothing), inputs)
