@@ -25,8 +25,8 @@ from experiments.reporting import (
     command,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
+    stoppable,
     write_results,
 )
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
@@ -122,13 +122,10 @@ def main(
             for i in range(seed, seed + seeds):
                 print(f"{kind}, code {code}, seed {i}")
                 place = folder / f"{kind}-{code}-seed-{i}"
-                try:
+                with stoppable(folder):
                     params, history = train(
                         place, dataset, model, prepare, step, optimizer, steps, batch_size, kind == "denoising", i
                     )
-                except KeyboardInterrupt:
-                    say_interrupted(folder)
-                    return
                 tests.append(errors(model, params, dataset, prepare))
                 curves.append(history)
             finished[kind, code] = model, params, prepare

@@ -15,7 +15,17 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, mistakes, plus_minus, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    interrupted,
+    mistakes,
+    plus_minus,
+    save_figures,
+    show_table,
+    write_metrics,
+    write_results,
+)
 
 POINTS = 40  # of each learning curve
 
@@ -99,8 +109,8 @@ def main(
         run, seeds=seeds, key=jax.random.key(seed), folder=folder / "sweep", learning_rate=list(learning_rates)
     )
     if not swept.complete:
-        print(swept, f"interrupted; what is finished is kept in {folder}, the same command goes on", sep="\n")
-        return
+        print(swept)
+        interrupted(folder)
     report(folder, dataset, model, swept, steps)
 
 

@@ -131,8 +131,6 @@ def run(
         return test, again, history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, recalibrated, histories, params = zip(*results, strict=True)
 
     def row(name, measured):

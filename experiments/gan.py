@@ -146,8 +146,6 @@ def main(
     folder = jann.open_run(out or Path(f"runs/gan-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(generator), jann.summary(discriminator), sep="\n\n", end="\n\n")
     judge = judge_beside(folder, dataset)
-    if judge is None:
-        return
 
     optimizers = {
         "generator": optax.adam(learning_rate, b1=0.5),
@@ -162,8 +160,6 @@ def main(
         return judge.score(images, asked), history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     scores, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "loss": loss, "parameters": jann.count(generator), "samples": size.samples,

@@ -119,8 +119,6 @@ def run(
         return train_one(at, dataset, model, recipe, transform, prepare, number, begin)
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, histories, params = zip(*results, strict=True)
     accuracy = over_seeds([float(test["accuracy"]) for test in tests])
     error = {name: 100 * (1 - np.asarray(value)) for name, value in accuracy.items()}

@@ -120,8 +120,6 @@ def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, 
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     metrics = {"train (dropout)": "loss", "validation": "validation_nll"}
     drawn = metric_curves(histories, metrics, ylabel="nats a frame", title=dataset.name, log_y=True)

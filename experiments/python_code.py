@@ -225,8 +225,6 @@ def run(
     folder = jann.open_run(out, {**config, "python": version, "tokens": len(sources.train)})
     print(f"{len(sources.train):,} tokens of Python {version} to train on\n\n{jann.summary(model)}\n")
     results = each_seed(folder, seeds, seed, lambda at, number: one_seed(at, sources, mbpp, model, recipe, number))
-    if results is None:
-        return
     found, histories, completions = zip(*results, strict=True)
     names = ("pre-training", "fine-tuning")
     for name, stage in zip(names, zip(*histories, strict=True), strict=False):

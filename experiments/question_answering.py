@@ -244,8 +244,6 @@ def run(
         rows = {part: recipe.rows(begun.tokenizer, getattr(task, part)) for part in sizes}
         one = partial(train_one, task=task, rows=rows, begun=begun, recipe=recipe)
         results = each_seed(folder / name, seeds, seed, one)
-        if results is None:
-            return
         found, histories, answers = zip(*results, strict=True)
         scores[name] = {score: over_seeds([each[score] for each in found]) for score in found[0]}
         said[name] = answers[0]

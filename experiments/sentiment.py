@@ -37,8 +37,8 @@ from experiments.reporting import (
     command,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
+    stoppable,
     write_results,
 )
 from experiments.schedules import warmup_cosine
@@ -249,12 +249,9 @@ def run(
         for count in counts:
             label = f"{name} {count}"
             if label not in found:
-                try:
+                with stoppable(folder):
                     beginning = beginning or begun(name, folder, corpus, length, vocab, text, pretraining, blocks, seed)
                     found[label] = beginning.tuned(keys, count, epochs).tolist()
-                except KeyboardInterrupt:
-                    say_interrupted(folder)
-                    return
                 write_json(kept, found)
             accuracy = over_seeds(found[label])
             rows.append({"dataset": corpus.name, "start": name, "labels": count, "test_accuracy": accuracy})

@@ -82,8 +82,6 @@ def run(out: Path, text: Any, model: jann.Model, recipe: Recipe, seeds: int, see
     folder = jann.open_run(out, {**config, "dataset": text.name})
     print(text, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, text, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], 600, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)

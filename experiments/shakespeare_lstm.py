@@ -109,8 +109,6 @@ def run(
     folder = jann.open_run(out, {**config, "dataset": text.name})
     print(text, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, text, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], characters, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)

@@ -133,8 +133,6 @@ def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, 
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     accuracies, histories, params = zip(*results, strict=True)
     figures(folder, dataset, model, params[-1], recipe, histories)
     row = {"dataset": dataset.name, "model": repr(model), "parameters": jann.count(model)}

@@ -134,8 +134,8 @@ def stretches(days: int, resamples: int = RESAMPLES, block: int = BLOCK, seed: i
 def run(
     out: Path, prices: Series, model: jann.Model, lookback: int, recipe: Recipe, cost: float, short: bool, seeds: int,
     seed: int,
-) -> dict | None:  # fmt: skip
-    """Trains `seeds` models, judges the mean of their forecasts on the test days, and reports; None if interrupted."""
+) -> dict:  # fmt: skip
+    """Trains `seeds` models, judges the mean of their forecasts on the test days, and reports."""
     series = features(prices)
     config = {"data": prices.name, "model": jann.to_json(model), "lookback": lookback, "cost": cost, "short": short,
               "recipe": dataclasses.asdict(recipe), "seeds": seeds, "seed": seed}  # fmt: skip
@@ -148,8 +148,6 @@ def run(
         return forecast(model, params, series, lookback)
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return None
     each, (returns, *_) = zip(*results, strict=True)
     together = np.mean(each, axis=0)
     daily = day_by_day(together, returns, cost, short)

@@ -134,8 +134,6 @@ def summarise_functions(
         return rouge(said, references), history, said
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     found, histories, said = zip(*results, strict=True)
     learnt = {name: over_seeds([scores[name] for scores in found]) for name in found[0]}
     named = {name: over_seeds([value]) for name, value in rouge(list(map(name_words, sources)), references).items()}

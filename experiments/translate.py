@@ -207,8 +207,6 @@ def run(out: Path, task: Task, model: jann.Model, recipe: Recipe, seeds: int, se
         return scores(said, wanted), history, said
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     found, histories, said = zip(*results, strict=True)
     metrics = {"train (smoothed labels, dropout)": "loss", "validation": "validation_loss"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a token", title=task.name))

@@ -139,8 +139,6 @@ def main(
         return {name: float(value) for means in found for name, value in means.items()}, history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "parameters": jann.count(model), "importance_samples": importance_samples,

@@ -145,8 +145,6 @@ def run(
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     metrics = {"train (anywhere)": "loss", "validation (beginnings, averaged weights)": "validation_nll"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a sample", title=dataset.name))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 import jann
 from experiments import autoencoder
@@ -82,7 +83,8 @@ def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(autoencoder.jann, "fit", fit_half)
-    main(out=tmp_path / "broken", **options)
+    with pytest.raises(SystemExit, match="130"):
+        main(out=tmp_path / "broken", **options)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(autoencoder.jann, "fit", fit)
     main(out=tmp_path / "broken", **options)

@@ -100,7 +100,8 @@ def test_results_are_those_of_the_saved_models_and_an_interrupted_run_ends_alike
 
     broken = arguments(tmp_path / "broken", series)
     monkeypatch.setattr(forecasters.jann, "fit", fit_half)
-    run(**broken)
+    with pytest.raises(SystemExit, match="130"):
+        run(**broken)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(forecasters.jann, "fit", fit)
     run(**broken)

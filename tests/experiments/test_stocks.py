@@ -49,7 +49,9 @@ def test_it_finds_none_in_a_random_walk_and_says_so(tmp_path, capsys, monkeypatc
     assert low < 1.005 and high > 1 and abs(row["direction"] - 0.5) < 0.1
     assert "the forecast beats" not in capsys.readouterr().out
     monkeypatch.setattr(jann, "fit", lambda *a, fit=jann.fit, **options: fit(*a[:3], a[3] // 2, **options))
-    assert found(tmp_path / "broken", 0.0, seeds=2) is None and not (tmp_path / "broken" / "results.json").exists()
+    with pytest.raises(SystemExit, match="130"):
+        found(tmp_path / "broken", 0.0, seeds=2)
+    assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.undo()
     assert found(tmp_path / "broken", 0.0, seeds=2) == row
     (stored,) = json.loads((tmp_path / "broken" / "results.json").read_text())["rows"]
