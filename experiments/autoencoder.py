@@ -100,10 +100,13 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/autoencoder-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs)
+    at_least_one(kinds=kinds, codes=codes, epochs=epochs, batch_size=batch_size, seeds=seeds)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
+    pixels = dataset.train["image"][0].size
+    if not all(1 <= code <= pixels for code in codes):
+        raise SystemExit(f"--codes {codes}: give from 1 to {pixels}, as many principal components as there are pixels")
     folder = jann.open_run(out or Path(f"runs/autoencoder-{data}"), config)
     print(dataset, end="\n\n")
     steps = epochs * (len(dataset.train["label"]) // batch_size)

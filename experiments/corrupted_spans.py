@@ -207,7 +207,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/corrupted_spans-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps)
+    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     steps = (3000 if data == "python_topics" else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, average, rate)
     texts = prepared(data, *texts_of(data), vocab, recipe)

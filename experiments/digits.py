@@ -92,6 +92,7 @@ def main(
         seed: The number from which all random keys come.
         out: The run folder. The same command goes on with an interrupted run.
     """
+    at_least_one(learning_rates=learning_rates, seeds=seeds, batch_size=batch_size)
     if steps < POINTS or steps % POINTS:
         raise SystemExit(f"--steps {steps}: give a multiple of {POINTS}, the points of a learning curve")
     config = {name: value for name, value in locals().items() if name != "out"}

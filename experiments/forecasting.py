@@ -102,7 +102,7 @@ def main(
         out: The run folder, by default runs/forecasting-DATA-MODEL-LOOKBACK-HORIZON. The same command goes on with an
             interrupted run.
     """
-    at_least_one(epochs=epochs, batch_size=batch_size)
+    at_least_one(lookback=lookback, horizon=horizon, epochs=epochs, batch_size=batch_size, seeds=seeds)
     own = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     recipe = dataclasses.replace(RECIPES[model], **own)
     series = jann.data.load(data)
@@ -192,8 +192,10 @@ def figures(
         drawn["attention"] = jann.plots.curves(
             {"mean over windows, channels and forecast steps": attended(np.asarray(taps["attention"]))},
             x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)", ylabel="attention",
+            title="Attention, mean over the forecast steps that can see a step",
         )
     save_figures(folder, **drawn)
+
 
 def attended(weights: np.ndarray) -> np.ndarray:
     """weights[..., horizon, lookback + horizon] -> means over those of the horizon that can see each step, [time]
@@ -203,7 +205,6 @@ def attended(weights: np.ndarray) -> np.ndarray:
     horizon, time = weights.shape[-2:]
     sums = weights.sum(-2).reshape(-1, time).mean(0)
     return sums / np.minimum(horizon, np.arange(time, 0, -1))
-
 
 
 if __name__ == "__main__":

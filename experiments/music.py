@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.models import GRU, LSTM, RNN, Dropout, Linear, chain
 from jann.training import Checkpoints
@@ -159,6 +159,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/music-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     dataset = jann.data.load(data)
     network = {"lstm": LSTM, "gru": GRU, "rnn": RNN}[cell](88, hidden, layers, dropout=dropout)
     model = chain(Dropout(dropout / 4), network, Dropout(dropout), Linear(hidden, 88))

@@ -299,7 +299,7 @@ def main(
         seed: The first seed.
         out: The run folder. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps, tuning_steps=tuning_steps, problems=problems, new=new)
+    at_least_one(steps=steps, batch_size=batch_size, tuning_steps=tuning_steps, problems=problems, new=new, seeds=seeds)
     corpus = jann.data.load("python_sources")
     sources = prepared(corpus.train, corpus.validation, vocab)
     model = jann.models.Llama(

@@ -308,7 +308,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(starts=starts, steps=steps, longest=longest)
+    at_least_one(starts=starts, questions=questions, steps=steps, batch_size=batch_size, encoder_steps=encoder_steps)
+    at_least_one(encoder_batch_size=encoder_batch_size, longest=longest, seeds=seeds)
     task = task_of(data, questions)
     if starts is None:
         starts = ("scratch",) if data == "made_up" else ("scratch", "encoder")

@@ -321,7 +321,7 @@ def main(
         out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
             interrupted run.
     """
-    at_least_one(starts=starts, counts=counts)
+    at_least_one(starts=starts, counts=counts, pretraining=pretraining, length=length, seeds=seeds)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     if starts is None:
         starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))

@@ -20,7 +20,7 @@ from scipy import stats
 
 import jann
 from experiments.forecasters import Recipe, Task, train_one
-from experiments.reporting import command, each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import at_least_one, command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
@@ -224,6 +224,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/stocks-DATA-MODEL. The same command goes on with an interrupted run.
     """
+    at_least_one(lookback=lookback, seeds=seeds)
     out = out or Path(f"runs/stocks-{data}-{model}")
     run(out, jann.data.load(data), model_of(model, lookback, 4), lookback, RECIPE, cost, short, seeds, seed)
 

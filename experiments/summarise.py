@@ -25,7 +25,16 @@ import numpy as np
 
 import jann
 from experiments import translate
-from experiments.reporting import command, each_seed, metric_curves, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    metric_curves,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from jann.models import Transformer
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -180,6 +189,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/summarise-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(vocab=vocab, steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     out = out or Path(f"runs/summarise-{data}")
     if data == "dialogsum":
         summarise_dialogues(out, jann.data.load(data))

@@ -259,7 +259,7 @@ def main(
         seed: The number from which all random keys come.
         out: The run folder, by default runs/transfer_images-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(counts=counts, steps=steps)
+    at_least_one(counts=counts, steps=steps, batch_size=batch_size, seeds=seeds)
     if pretraining_steps is None:
         pretraining_steps = 1000 if data == "digits" else 3000
     if pretraining_steps < 0:

@@ -256,7 +256,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/translate-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps)
+    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps, batch_size=batch_size, beams=beams)
+    at_least_one(seeds=seeds)
     large = data == "multi30k"
     length = (48 if large else 32) if length is None else length
     layers = (4 if large else 2) if layers is None else layers

@@ -118,7 +118,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vae-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs)
+    at_least_one(epochs=epochs, batch_size=batch_size, importance_samples=importance_samples, seeds=seeds)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)

@@ -64,6 +64,13 @@ def test_without_hidden_layers_it_is_linear(tmp_path, monkeypatch):
     np.testing.assert_allclose(model(params, images), codes @ weight + bias, rtol=1e-5)
 
 
+@pytest.mark.parametrize("codes", [(2, 65), ()])
+def test_more_components_than_pixels_and_no_codes_are_refused_at_once(codes, tmp_path):
+    with pytest.raises(SystemExit, match="--codes .*: give"):
+        main(out=tmp_path, **{**SMALL, "codes": codes})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_penalty_makes_codes_sparse(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
     options = {**SMALL, "codes": (16,), "penalty": "l1", "penalty_weight": 0.01}

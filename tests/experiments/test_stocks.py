@@ -73,8 +73,6 @@ def test_no_forecast_knows_its_own_day_or_later_ones():
     np.testing.assert_allclose(returns, np.diff(closes), atol=1e-6)
 
 
-def test_gains_and_costs_by_hand():
-    forecasts, returns = np.array([1.0, -1, 1, 1]), np.log([1.1, 0.8, 1.0, 1.2])
 def test_a_day_without_a_move_is_one():
     """Standardised in single precision and back, its return would be about 1e-11."""
     share, model = prices(0.3, 300), model_of("linear", 5, 4)
@@ -87,6 +85,8 @@ def test_a_day_without_a_move_is_one():
     assert np.flatnonzero(~day_by_day(said, returns, 0.0, short=False)["moved"]).tolist() == [7]
 
 
+def test_gains_and_costs_by_hand():
+    forecasts, returns = np.array([1.0, -1, 1, 1]), np.log([1.1, 0.8, 1.0, 1.2])
     flat = judged(day_by_day(forecasts, returns, 0.01, short=False))
     # bought, sold, bought: three changes; holds on days 1, 3 and 4
     assert flat["gross"] * 4 / 252 == pytest.approx(np.log(1.1 * 1.2))
