@@ -64,7 +64,7 @@ def test_no_seeds_are_refused_before_the_run_folder_is_made(name, tmp_path):
 
 def test_the_next_seed_is_not_begun_when_ctrl_c_came_too_late_for_the_last(tmp_path, capsys):
     """What `jann.fit` does with a ctrl-C in its last chunk is to tell the Interrupt around it."""
-    begun = []
+    begun, before = [], signal.getsignal(signal.SIGINT)
 
     def one(folder, seed):
         begun.append(seed)
@@ -76,7 +76,7 @@ def test_the_next_seed_is_not_begun_when_ctrl_c_came_too_late_for_the_last(tmp_p
     assert begun == [0, 1] and "the same command goes on" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="130"):  # outside of a fit at once
         each_seed(tmp_path, 2, 2, lambda *_: signal.raise_signal(signal.SIGINT))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_schedule_of_few_steps():
