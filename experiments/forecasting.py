@@ -191,19 +191,21 @@ def figures(
         )
         drawn["attention"] = jann.plots.curves(
             {"mean over windows, channels and forecast steps": attended(np.asarray(taps["attention"]))},
-            x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)", ylabel="attention",
-            title="Attention, mean over the forecast steps that can see a step",
+            x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)",
+            ylabel="attention (1: an even share)", title="Attention, mean over the forecast steps that can see a step",
         )
     save_figures(folder, **drawn)
 
 
 def attended(weights: np.ndarray) -> np.ndarray:
-    """weights[..., horizon, lookback + horizon] -> means over those of the horizon that can see each step, [time]
+    """weights[..., horizon, lookback + horizon] -> [time], mean over those of the horizon that can see a step.
 
-    A step of the horizon sees what came before it, and itself.
+    A step of the horizon sees what came before it, and itself. Its weights are in units of an even share of all that,
+    so that 1 everywhere is no preference.
     """
     horizon, time = weights.shape[-2:]
-    sums = weights.sum(-2).reshape(-1, time).mean(0)
+    seen = np.arange(time - horizon + 1, time + 1)
+    sums = (weights * seen[:, None]).sum(-2).reshape(-1, time).mean(0)
     return sums / np.minimum(horizon, np.arange(time, 0, -1))
 
 

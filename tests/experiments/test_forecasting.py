@@ -167,9 +167,9 @@ def test_coverage_and_quantile_loss_of_a_forecast_that_is_known():
 
 
 def test_even_attention_is_drawn_even_for_the_steps_that_few_see():
-    """Each step of the horizon weighs all that it sees with 0.1."""
-    weights = np.broadcast_to(0.1 * np.tril(np.ones((5, 9)), k=4), (2, 3, 5, 9))
-    np.testing.assert_allclose(forecasting.attended(weights), np.full(9, 0.1))
+    seen = np.tril(np.ones((5, 9)), k=4)
+    weights = np.broadcast_to(seen / seen.sum(-1, keepdims=True), (2, 3, 5, 9))
+    np.testing.assert_allclose(forecasting.attended(weights), np.ones(9))
 
 
 def test_each_channel_is_a_series_with_its_number_and_the_hours_ahead(series):
