@@ -25,8 +25,8 @@ from experiments.reporting import (
     command,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
+    stoppable,
     write_results,
 )
 from jann.models import Autoencoder, ConvAutoencoder, absolute, sparsity
@@ -100,10 +100,13 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/autoencoder-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs)
+    at_least_one(kinds=kinds, codes=codes, epochs=epochs, batch_size=batch_size, seeds=seeds)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
+    pixels = dataset.train["image"][0].size
+    if not all(1 <= code <= pixels for code in codes):
+        raise SystemExit(f"--codes {codes}: give from 1 to {pixels}, as many principal components as there are pixels")
     folder = jann.open_run(out or Path(f"runs/autoencoder-{data}"), config)
     print(dataset, end="\n\n")
     steps = epochs * (len(dataset.train["label"]) // batch_size)
@@ -122,13 +125,10 @@ def main(
             for i in range(seed, seed + seeds):
                 print(f"{kind}, code {code}, seed {i}")
                 place = folder / f"{kind}-{code}-seed-{i}"
-                try:
+                with stoppable(folder):
                     params, history = train(
                         place, dataset, model, prepare, step, optimizer, steps, batch_size, kind == "denoising", i
                     )
-                except KeyboardInterrupt:
-                    say_interrupted(folder)
-                    return
                 tests.append(errors(model, params, dataset, prepare))
                 curves.append(history)
             finished[kind, code] = model, params, prepare

@@ -13,7 +13,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import command
+from experiments.reporting import at_least_one, command
 
 PUBLISHED = {
     "cifar10": "error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)",
@@ -43,6 +43,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     dataset = jann.data.load(data)
     standardise = dataset.standardise
 

@@ -24,6 +24,7 @@ import optax
 import jann
 from experiments.masked_words import log_frequencies, publish, texts_of, token_stream
 from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report, with_speed
 from jann.data import corrupt_spans, train_bpe
 from jann.data.stream import Stream
@@ -97,8 +98,7 @@ def train_one(folder: Path, texts: Texts, model: jann.Model, recipe: Recipe, see
     """One seed, gone on with where it was interrupted: -> (measured values, history, parameters)."""
     key = jax.random.key(seed)
     batches = Stream(texts.train, recipe.batch_size, seed, partial(corrupted, rate=recipe.rate), threads=0)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, recipe.steps // 20), recipe.steps)
-    optimizer = optax.adafactor(schedule)
+    optimizer = optax.adafactor(warmup_cosine(recipe.learning_rate, recipe.steps))
     measure = jann.measure(model, jann.language, INPUTS)
     sample = {name: array[:SAMPLE] for name, array in texts.validation.items()}
 
@@ -153,8 +153,6 @@ def run(out: Path, texts: Texts, model: jann.Model, recipe: Recipe, seeds: int, 
     print(f"{texts.name}: {texts.train.size:,} tokens to train on, {model.vocab:,} different")
     print(f"\n{jann.summary(model)}\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, texts, model, recipe, number))
-    if results is None:
-        return
     found, histories, params = zip(*results, strict=True)
     sentences = filled_in(texts, model, params[0], examples)
     (folder / "filled_in.txt").write_text(sentences)
@@ -209,7 +207,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/corrupted_spans-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps)
+    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     steps = (3000 if data == "python_topics" else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, average, rate)
     texts = prepared(data, *texts_of(data), vocab, recipe)

@@ -30,6 +30,7 @@ from experiments.reporting import (
     show_table,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 from jann import diffusion
 from jann.models import DiT, UNet
 
@@ -102,7 +103,7 @@ def trainer(
 ) -> Callable[[Path, int], tuple[Any, dict]]:
     """-> train(folder, seed) -> (averaged parameters, history); what it compiles serves all seeds"""
     transform = partial(to_signed, scale=dataset.scale)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 20), steps)
+    schedule = warmup_cosine(learning_rate, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
 
     def loss(params, batch, key, extra=None):
@@ -200,7 +201,7 @@ def main(
     """
     config = {name: value for name, value in locals().items() if name != "out"}
     own = {"embed": embed, "depth": depth, "steps": steps, "batch_size": batch_size, "samples": samples}
-    at_least_one(**own)
+    at_least_one(**own, guidance=guidance, sampler_steps=sampler_steps, seeds=seeds)
     sampler = sampler or ("heun" if process == "flow" else "ddim")
     if (sampler in ("euler", "heun")) != (process == "flow"):
         raise SystemExit(f"--sampler {sampler} is not for --process {process}")
@@ -216,8 +217,6 @@ def main(
     options = {"model": model, "process": noising, "sampler": sampler, "steps": sampler_steps}
     shape = dataset.train["image"].shape[1:]
     judge = judge_beside(folder, dataset)
-    if judge is None:
-        return
 
     def one(at, number):
         params, history = train(at, number)
@@ -229,8 +228,6 @@ def main(
         return found, history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     scores, histories, params = zip(*results, strict=True)
     rows = [
         {

@@ -15,7 +15,17 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, mistakes, plus_minus, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    interrupted,
+    mistakes,
+    plus_minus,
+    save_figures,
+    show_table,
+    write_metrics,
+    write_results,
+)
 
 POINTS = 40  # of each learning curve
 
@@ -82,6 +92,7 @@ def main(
         seed: The number from which all random keys come.
         out: The run folder. The same command goes on with an interrupted run.
     """
+    at_least_one(learning_rates=learning_rates, seeds=seeds, batch_size=batch_size)
     if steps < POINTS or steps % POINTS:
         raise SystemExit(f"--steps {steps}: give a multiple of {POINTS}, the points of a learning curve")
     config = {name: value for name, value in locals().items() if name != "out"}
@@ -99,8 +110,8 @@ def main(
         run, seeds=seeds, key=jax.random.key(seed), folder=folder / "sweep", learning_rate=list(learning_rates)
     )
     if not swept.complete:
-        print(swept, f"interrupted; what is finished is kept in {folder}, the same command goes on", sep="\n")
-        return
+        print(swept)
+        interrupted(folder)
     report(folder, dataset, model, swept, steps)
 
 

@@ -12,7 +12,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import command
+from experiments.reporting import at_least_one, command
 
 
 def main(
@@ -35,6 +35,7 @@ def main(
         seed: The first seed.
         out: The run folder. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     dataset = jann.data.load("fashion_mnist")
     standardise = dataset.standardise
 

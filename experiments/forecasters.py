@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 import jann
+from experiments.schedules import warmup_cosine
 from jann.data import Series, SeriesWindows
 from jann.data.time_series import CALENDAR
 from jann.layers import instance_norm
@@ -110,7 +111,7 @@ def optimizer_and_step(
     model: jann.Model, task: Task, recipe: Recipe, steps: int
 ) -> tuple[optax.GradientTransformation, Callable]:
     optimizer = optax.inject_hyperparams(optax.adamw, static_args=("mask",))(
-        optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 20), steps),
+        warmup_cosine(recipe.learning_rate, steps),
         weight_decay=recipe.weight_decay, mask=jann.decay_mask(model),
     )  # fmt: skip
     return optimizer, jann.make_step(jann.objective(model, task.criterion, task.inputs), optimizer)

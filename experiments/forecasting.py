@@ -102,7 +102,7 @@ def main(
         out: The run folder, by default runs/forecasting-DATA-MODEL-LOOKBACK-HORIZON. The same command goes on with an
             interrupted run.
     """
-    at_least_one(epochs=epochs, batch_size=batch_size)
+    at_least_one(lookback=lookback, horizon=horizon, epochs=epochs, batch_size=batch_size, seeds=seeds)
     own = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     recipe = dataclasses.replace(RECIPES[model], **own)
     series = jann.data.load(data)
@@ -131,8 +131,6 @@ def run(
         return test, again, history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, recalibrated, histories, params = zip(*results, strict=True)
 
     def row(name, measured):
@@ -192,10 +190,23 @@ def figures(
             xlabel="mean selection weight", title="What the transformer selects",
         )
         drawn["attention"] = jann.plots.curves(
-            {"mean over windows and channels": np.asarray(taps["attention"]).mean((0, 1, 2))},
-            x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)", ylabel="attention",
+            {"mean over windows, channels and forecast steps": attended(np.asarray(taps["attention"]))},
+            x=np.arange(-lookback, horizon), xlabel="step attended to (the first forecast is 0)",
+            ylabel="attention (1: an even share)", title="Attention, mean over the forecast steps that can see a step",
         )
     save_figures(folder, **drawn)
+
+
+def attended(weights: np.ndarray) -> np.ndarray:
+    """weights[..., horizon, lookback + horizon] -> [time], mean over those of the horizon that can see a step.
+
+    A step of the horizon sees what came before it, and itself. Its weights are in units of an even share of all that,
+    so that 1 everywhere is no preference.
+    """
+    horizon, time = weights.shape[-2:]
+    seen = np.arange(time - horizon + 1, time + 1)
+    sums = (weights * seen[:, None]).sum(-2).reshape(-1, time).mean(0)
+    return sums / np.minimum(horizon, np.arange(time, 0, -1))
 
 
 if __name__ == "__main__":

@@ -135,10 +135,11 @@ def main(
         out: The run folder, by default runs/gan-DATA. The same command goes on with an interrupted run.
     """
     config = {name: value for name, value in locals().items() if name != "out"}
-    at_least_one(epochs=epochs, batch_size=batch_size, samples=samples)
+    at_least_one(epochs=epochs, batch_size=batch_size, samples=samples, critic_steps=critic_steps, seeds=seeds)
     penalty = penalty if penalty is not None else 10.0 if loss == "wasserstein" else 0.0
     size = dataclasses.replace(SIZES[data], **given(epochs=epochs, batch_size=batch_size, samples=samples))
     dataset = jann.data.load(data)
+    jann.data.batches(dataset.train, size.batch_size, jax.random.key(0))  # refuses a size before the judge is trained
     side, _, channels = dataset.train["image"].shape[1:]
     classes = len(dataset.classes)
     generator = Generator(latent, side, channels, widths, classes)
@@ -146,8 +147,6 @@ def main(
     folder = jann.open_run(out or Path(f"runs/gan-{data}"), {**config, **dataclasses.asdict(size)})
     print(dataset, jann.summary(generator), jann.summary(discriminator), sep="\n\n", end="\n\n")
     judge = judge_beside(folder, dataset)
-    if judge is None:
-        return
 
     optimizers = {
         "generator": optax.adam(learning_rate, b1=0.5),
@@ -162,8 +161,6 @@ def main(
         return judge.score(images, asked), history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     scores, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "loss": loss, "parameters": jann.count(generator), "samples": size.samples,

@@ -14,7 +14,7 @@ import numpy as np
 
 import jann
 from experiments.image_classification import Recipe, train_one
-from experiments.reporting import say_interrupted
+from experiments.reporting import stoppable
 from jann.analysis import frechet_distance
 from jann.models import VGG, LeNet
 
@@ -110,14 +110,11 @@ def train_judge(dataset: Any, folder: Path, recipe: Recipe | None = None) -> Jud
     return Judge(dataset, model, params, float(test["accuracy"]))
 
 
-def judge_beside(folder: Path, dataset: Any) -> Judge | None:
-    """The data set's judge, which the runs beside `folder` share; None if its training was interrupted, and says so."""
+def judge_beside(folder: Path, dataset: Any) -> Judge:
+    """The data set's judge, which the runs beside `folder` share."""
     print("the judge")
-    try:
+    with stoppable(folder):
         return train_judge(dataset, folder.parent / f"judge-{dataset.name}")
-    except KeyboardInterrupt:
-        say_interrupted(folder)
-        return None
 
 
 @jax.jit(static_argnums=0)

@@ -21,6 +21,7 @@ from experiments.reporting import (
     show_table,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Recipe:
 
 
 def optimizer_of(recipe: Recipe, model: jann.Model, steps: int) -> optax.GradientTransformation:
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, max(1, steps // 20), steps)
     adamw = optax.inject_hyperparams(optax.adamw, static_args=("mask",))
+    schedule = warmup_cosine(recipe.learning_rate, steps)
     return adamw(schedule, weight_decay=recipe.weight_decay, mask=jann.decay_mask(model))
 
 
@@ -118,8 +119,6 @@ def run(
         return train_one(at, dataset, model, recipe, transform, prepare, number, begin)
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, histories, params = zip(*results, strict=True)
     accuracy = over_seeds([float(test["accuracy"]) for test in tests])
     error = {name: 100 * (1 - np.asarray(value)) for name, value in accuracy.items()}

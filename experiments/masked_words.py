@@ -194,8 +194,6 @@ def run(out: Path, texts: Texts, model: jann.Model, recipe: Recipe, seeds: int, 
     tokens = {name: int(getattr(texts, name)["length"].sum()) for name in ("train", "validation")}
     print(f"{texts.name}: {tokens['train']:,} tokens to train on, {model.vocab:,} different\n\n{jann.summary(model)}\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, texts, model, recipe, number))
-    if results is None:
-        return
     found, histories, params = zip(*results, strict=True)
     sentences = filled_in(texts, model, params[0], examples)
     (folder / "filled_in.txt").write_text(sentences)
@@ -254,7 +252,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps)
+    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     few = data == "python_topics"
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
     steps = (3000 if few else 8000) if steps is None else steps

@@ -13,7 +13,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import command
+from experiments.reporting import at_least_one, command
 
 PUBLISHED = {"mlp": "error 1.6 % (Simard et al. 2003)", "lenet": "error 0.95 % (LeCun et al. 1998)"}
 
@@ -40,6 +40,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/mnist-MODEL. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     dataset = jann.data.load("mnist")
     standardise = dataset.standardise
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.models import GRU, LSTM, RNN, Dropout, Linear, chain
 from jann.training import Checkpoints
@@ -120,8 +120,6 @@ def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, 
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     metrics = {"train (dropout)": "loss", "validation": "validation_nll"}
     drawn = metric_curves(histories, metrics, ylabel="nats a frame", title=dataset.name, log_y=True)
@@ -161,6 +159,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/music-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     dataset = jann.data.load(data)
     network = {"lstm": LSTM, "gru": GRU, "rnn": RNN}[cell](88, hidden, layers, dropout=dropout)
     model = chain(Dropout(dropout / 4), network, Dropout(dropout), Linear(hidden, 88))

@@ -16,7 +16,15 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, over_seeds, save_figures, show_table, write_metrics, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_metrics,
+    write_results,
+)
 from jann.models.perceptron import perceptron_epoch
 
 
@@ -29,30 +37,42 @@ def separable(key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
 
 
 def xor(key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    """key -> points[n, 2] around the corners of a square and whether their signs differ [n]."""
-    corner = jax.random.bernoulli(jax.random.fold_in(key, 0), shape=(n, 2)).astype(jnp.float32)
-    points = 2 * corner - 1 + 0.25 * jax.random.normal(jax.random.fold_in(key, 1), (n, 2))
-    return points, (points[:, 0] * points[:, 1] < 0).astype(jnp.float32)
+    """key -> points[n, 2], n / 4 around each corner of a square, and whether the corner's signs differ [n]."""
+    corners = jax.random.permutation(jax.random.fold_in(key, 0), jnp.arange(n) % 4)
+    signs = 2.0 * jnp.stack([corners // 2, corners % 2], -1) - 1
+    # Cut off at 2 deviations: so, whichever point one takes of each corner, no line has all four right.
+    noise = jax.random.truncated_normal(jax.random.fold_in(key, 1), -2.0, 2.0, (n, 2))
+    return signs + 0.25 * noise, (signs[:, 0] * signs[:, 1] < 0).astype(jnp.float32)
 
 
 def learn_by_rule(key, x, y, epochs):
-    """Rosenblatt's rule -> (parameters, mistakes in each epoch [epochs])"""
+    """Rosenblatt's rule -> (parameters, {"wrong": points after each epoch, "mistakes": during it, each [epochs]})"""
     model = jann.models.Perceptron(inputs=2)
-    return jax.lax.scan(lambda params, _: perceptron_epoch(params, x, y), model.init(key), length=epochs)
+
+    def epoch(params, _):
+        params, mistakes = perceptron_epoch(params, x, y)
+        return params, {"wrong": wrong_points(model(params, x), y), "mistakes": mistakes}
+
+    return jax.lax.scan(epoch, model.init(key), length=epochs)
 
 
 def learn_by_gradient(model, key, x, y, epochs):
-    """Full-batch Adam on the cross-entropy of probabilities model(params, x) -> (parameters, wrong ones [epochs])"""
+    """Full-batch Adam on the cross-entropy of probabilities model(params, x) -> as `learn_by_rule`, no mistakes"""
 
     def loss(params, batch, key, extra=None):
         p = jnp.clip(model(params, x).reshape(-1), 1e-6, 1 - 1e-6)
         value = -(y * jnp.log(p) + (1 - y) * jnp.log(1 - p)).mean()
-        return value, ({"wrong": ((p > 0.5) != (y > 0.5)).sum()}, extra)
+        return value, ({"wrong": wrong_points(p, y)}, extra)
 
     optimizer = optax.adam(0.1)
     state = jann.TrainState.start(key, model.init(key), optimizer)
     state, history = jann.train(jann.make_step(loss, optimizer), lambda step: step, state, epochs)
-    return state.params, history["wrong"]
+    last = wrong_points(model(state.params, x), y)  # a step counts before it moves the parameters
+    return state.params, {"wrong": jnp.append(history["wrong"][1:], last)}
+
+
+def wrong_points(p: jax.Array, y: jax.Array) -> jax.Array:
+    return ((p > 0.5) != (y > 0.5)).sum()
 
 
 class Probability(jann.Model):
@@ -87,13 +107,16 @@ def main(
     """Trains a perceptron, a sigmoid neuron and an MLP on separable points and on XOR; draws what they decide.
 
     Args:
-        points: Points in each problem.
+        points: Points in each problem, a multiple of 4: as many around each corner.
         epochs: Passes over them.
         hidden: Hidden neurons of the MLP.
         seeds: Draws of points and starts.
         seed: The number from which all random keys come.
         out: The run folder.
     """
+    at_least_one(points=points, epochs=epochs, hidden=hidden, seeds=seeds)
+    if points % 4:
+        raise SystemExit(f"--points {points}: give a multiple of 4, as many for each corner of XOR")
     folder = jann.open_run(out, {name: value for name, value in locals().items() if name != "out"})
     perceptron, neuron = jann.models.Perceptron(inputs=2), jann.models.Neuron(inputs=2)
     mlp = Probability(jann.models.MLP(inputs=2, hidden=(hidden,), outputs=1, activation=jnp.tanh))
@@ -109,19 +132,20 @@ def main(
         x, y = jax.vmap(lambda key, draw=draw: draw(key, points))(keys)
         wrong_by = {}
         for name, (model, learn) in learners.items():
-            params, wrong = jax.jit(jax.vmap(partial(learn, epochs=epochs)))(keys, x, y)
+            params, counts = jax.jit(jax.vmap(partial(learn, epochs=epochs)))(keys, x, y)
             accuracy = ((jax.vmap(model)(params, x) > 0.5) == (y > 0.5)).mean(-1)
             row = {"problem": problem, "model": name, "accuracy": over_seeds(accuracy)}
             if name == "perceptron rule":
                 bound = max(novikoff(np.asarray(a), np.asarray(b)) for a, b in zip(x, y, strict=True))
-                row["mistakes"] = over_seeds(wrong.sum(-1))
+                row["mistakes"] = over_seeds(counts["mistakes"].sum(-1))
                 row["bound"] = f"{bound:.0f}" if problem == "separable" else "none"
             expected = published[problem]
             row["published"] = expected if isinstance(expected, str) else expected.get(name, "1")
             rows.append({"mistakes": "", "bound": "", **row})
-            wrong_by[name] = np.asarray(wrong) / points
+            wrong_by[name] = np.asarray(counts["wrong"]) / points
             metrics += [
-                {"problem": problem, "model": name, "seed": s, "epoch": e + 1, "wrong": int(wrong[s, e])}
+                {"problem": problem, "model": name, "seed": s, "epoch": e + 1,
+                 **{what: int(count[s, e]) for what, count in counts.items()}}
                 for s in range(seeds) for e in range(epochs)
             ]  # fmt: skip
             first = jax.tree.map(lambda leaf: leaf[0], params)

@@ -225,8 +225,6 @@ def run(
     folder = jann.open_run(out, {**config, "python": version, "tokens": len(sources.train)})
     print(f"{len(sources.train):,} tokens of Python {version} to train on\n\n{jann.summary(model)}\n")
     results = each_seed(folder, seeds, seed, lambda at, number: one_seed(at, sources, mbpp, model, recipe, number))
-    if results is None:
-        return
     found, histories, completions = zip(*results, strict=True)
     names = ("pre-training", "fine-tuning")
     for name, stage in zip(names, zip(*histories, strict=True), strict=False):
@@ -301,7 +299,7 @@ def main(
         seed: The first seed.
         out: The run folder. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps, tuning_steps=tuning_steps, problems=problems, new=new)
+    at_least_one(steps=steps, batch_size=batch_size, tuning_steps=tuning_steps, problems=problems, new=new, seeds=seeds)
     corpus = jann.data.load("python_sources")
     sources = prepared(corpus.train, corpus.validation, vocab)
     model = jann.models.Llama(

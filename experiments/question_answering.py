@@ -244,8 +244,6 @@ def run(
         rows = {part: recipe.rows(begun.tokenizer, getattr(task, part)) for part in sizes}
         one = partial(train_one, task=task, rows=rows, begun=begun, recipe=recipe)
         results = each_seed(folder / name, seeds, seed, one)
-        if results is None:
-            return
         found, histories, answers = zip(*results, strict=True)
         scores[name] = {score: over_seeds([each[score] for each in found]) for score in found[0]}
         said[name] = answers[0]
@@ -310,7 +308,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/question_answering-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(starts=starts, steps=steps, longest=longest)
+    at_least_one(starts=starts, questions=questions, steps=steps, batch_size=batch_size, encoder_steps=encoder_steps)
+    at_least_one(encoder_batch_size=encoder_batch_size, longest=longest, seeds=seeds)
     task = task_of(data, questions)
     if starts is None:
         starts = ("scratch",) if data == "made_up" else ("scratch", "encoder")

@@ -1,10 +1,11 @@
 """What experiments do alike: one run a seed, what stays in the run folder, and what is said at the end."""
 
+import contextlib
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tyro
@@ -43,24 +44,49 @@ def at_least_one(**options: int | tuple | None) -> None:
             raise SystemExit(f"--{name.replace('_', '-')} {value}: give at least one")
 
 
-def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list | None:
-    """[train_one(folder of the run, its seed), ...]; None if one was interrupted, which it says.
+def more_than_zero(**options: float) -> None:
+    """Raises SystemExit for an option of 0 or below."""
+    for name, value in options.items():
+        if value <= 0:
+            raise SystemExit(f"--{name.replace('_', '-')} {value:g}: give more than 0")
 
-    `train_one` raises KeyboardInterrupt where `jann.fit` came back before the end.
-    """
+
+def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list:
+    """[train_one(folder of the run, its seed), ...], each `stoppable`"""
     results = []
     for number in range(seed, seed + seeds):
         print(f"seed {number}", flush=True)
-        try:
+        with stoppable(folder):
             results.append(train_one(folder / f"seed-{number}", number))
-        except KeyboardInterrupt:
-            say_interrupted(folder)
-            return None
     return results
 
 
-def say_interrupted(folder: Path) -> None:
+@contextlib.contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """Around what trains, and raises KeyboardInterrupt where `jann.fit` came back early: that ends the process.
+
+    So does a ctrl-C that came too late for a fit, in its last chunk, which `jann.fit` hands on in `asked`.
+    """
+    with Around() as around:
+        try:
+            yield
+            if around.asked:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            interrupted(folder)
+
+
+class Around(jann.training.Interrupt):
+    """Is told of a ctrl-C by what it is around; one that comes to itself interrupts at once."""
+
+    def _ask(self, *_):
+        raise KeyboardInterrupt
+
+
+def interrupted(folder: Path) -> NoReturn:
+    """Says so and ends the process with 130, as shells have it, so that in `a && b` no b follows."""
     print(f"interrupted; what is finished is kept in {folder}, the same command goes on")
+    raise SystemExit(130)
 
 
 def write_results(folder: Path, rows: list[dict]) -> None:

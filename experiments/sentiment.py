@@ -37,10 +37,11 @@ from experiments.reporting import (
     command,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
+    stoppable,
     write_results,
 )
+from experiments.schedules import warmup_cosine
 from jann.core import Model
 from jann.data import load_tokenizer, padded, train_bpe
 from jann.drawing import fold
@@ -204,7 +205,7 @@ def tuned(
     encoder:  its parameters, or None for a random start
     """
     inputs = ("token", "length")
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 10), steps)
+    schedule = warmup_cosine(learning_rate, steps, part=10)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, mask=jann.decay_mask(model)))
 
     def accuracy(key):
@@ -248,12 +249,9 @@ def run(
         for count in counts:
             label = f"{name} {count}"
             if label not in found:
-                try:
+                with stoppable(folder):
                     beginning = beginning or begun(name, folder, corpus, length, vocab, text, pretraining, blocks, seed)
                     found[label] = beginning.tuned(keys, count, epochs).tolist()
-                except KeyboardInterrupt:
-                    say_interrupted(folder)
-                    return
                 write_json(kept, found)
             accuracy = over_seeds(found[label])
             rows.append({"dataset": corpus.name, "start": name, "labels": count, "test_accuracy": accuracy})
@@ -323,7 +321,7 @@ def main(
         out: The run folder, by default runs/sentiment-DATA-STARTS-LENGTH. The same command goes on with an
             interrupted run.
     """
-    at_least_one(starts=starts, counts=counts)
+    at_least_one(starts=starts, counts=counts, pretraining=pretraining, length=length, seeds=seeds)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     if starts is None:
         starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))

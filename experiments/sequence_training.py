@@ -9,13 +9,14 @@ import optax
 
 import jann
 from experiments.reporting import over_seeds, show_table, write_results
+from experiments.schedules import warmup_cosine
 
 
 def adamw(
     model: jann.Model, learning_rate: float, weight_decay: float, steps: int, clip: float = 1.0
 ) -> optax.GradientTransformation:
     """AdamW with a warm-up over a twentieth of the steps and a cosine to zero; gradients clipped by their norm."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, max(1, steps // 20), steps)
+    schedule = warmup_cosine(learning_rate, steps)
     inner = optax.inject_hyperparams(optax.adamw, static_args=("mask",))
     return optax.chain(
         optax.clip_by_global_norm(clip), inner(schedule, weight_decay=weight_decay, mask=jann.decay_mask(model))

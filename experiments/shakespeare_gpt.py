@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import generate
 
@@ -82,8 +82,6 @@ def run(out: Path, text: Any, model: jann.Model, recipe: Recipe, seeds: int, see
     folder = jann.open_run(out, {**config, "dataset": text.name})
     print(text, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, text, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], 600, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)
@@ -129,6 +127,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/shakespeare_gpt-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     text = jann.data.load(data)
     model = jann.models.GPT2(len(text.vocabulary), length, embed, layers, heads, dropout=dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)

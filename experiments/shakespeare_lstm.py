@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -109,8 +109,6 @@ def run(
     folder = jann.open_run(out, {**config, "dataset": text.name})
     print(text, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, text, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
     sampled = written(text, model, params[0], characters, jax.random.key(seed))
     (folder / "samples.txt").write_text(sampled)
@@ -158,6 +156,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/shakespeare_lstm-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
     text = jann.data.load(data)
     model = jann.models.RecurrentLanguageModel(len(text.vocabulary), embed, hidden, layers, cell, dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, more_than_zero, save_figures
 from experiments.sequence_training import adamw, report
 
 WINDOW, HOP, BANDS = 256, 128, 40  # samples, samples, mel bands
@@ -133,8 +133,6 @@ def run(out: Path, dataset: Any, model: jann.Model, recipe: Recipe, seeds: int, 
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     accuracies, histories, params = zip(*results, strict=True)
     figures(folder, dataset, model, params[-1], recipe, histories)
     row = {"dataset": dataset.name, "model": repr(model), "parameters": jann.count(model)}
@@ -176,6 +174,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/speech_digits-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    more_than_zero(seconds=seconds)
     dataset = jann.data.load(data)
     if held_out_speaker is not None:
         dataset = dataset.hold_out(held_out_speaker)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 import jann
 from experiments.forecasters import Recipe, Task, train_one
-from experiments.reporting import command, each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import at_least_one, command, each_seed, over_seeds, save_figures, show_table, write_results
 from jann.data import Series, SeriesWindows
 
 YEAR = 252  # trading days
@@ -69,8 +68,9 @@ def forecast(model: jann.Model, params: dict, series: Series, lookback: int) -> 
     """(forecast, true) logarithmic returns of each test day, in the prices' own units."""
     windows = series.windows("test", lookback, 1)
     batch = jax.jit(NextReturn(windows))(windows.starts)
-    both = np.asarray(jnp.concatenate([jax.jit(model)(params, batch["past"]), batch["target"]], -1), np.float64)
-    return tuple((both * series.deviation[0] + series.mean[0]).T)
+    said = np.asarray(jax.jit(model)(params, batch["past"]), np.float64)[:, 0]
+    # The true ones as they are: standardised and back they would be rounded, and no day without a move.
+    return said * series.deviation[0] + series.mean[0], series.values[windows.starts["start"] + lookback, 0]
 
 
 def day_by_day(forecasts: np.ndarray, returns: np.ndarray, cost: float, short: bool) -> dict[str, np.ndarray]:
@@ -134,8 +134,8 @@ def stretches(days: int, resamples: int = RESAMPLES, block: int = BLOCK, seed: i
 def run(
     out: Path, prices: Series, model: jann.Model, lookback: int, recipe: Recipe, cost: float, short: bool, seeds: int,
     seed: int,
-) -> dict | None:  # fmt: skip
-    """Trains `seeds` models, judges the mean of their forecasts on the test days, and reports; None if interrupted."""
+) -> dict:  # fmt: skip
+    """Trains `seeds` models, judges the mean of their forecasts on the test days, and reports."""
     series = features(prices)
     config = {"data": prices.name, "model": jann.to_json(model), "lookback": lookback, "cost": cost, "short": short,
               "recipe": dataclasses.asdict(recipe), "seeds": seeds, "seed": seed}  # fmt: skip
@@ -148,8 +148,6 @@ def run(
         return forecast(model, params, series, lookback)
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return None
     each, (returns, *_) = zip(*results, strict=True)
     together = np.mean(each, axis=0)
     daily = day_by_day(together, returns, cost, short)
@@ -226,6 +224,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/stocks-DATA-MODEL. The same command goes on with an interrupted run.
     """
+    at_least_one(lookback=lookback, seeds=seeds)
     out = out or Path(f"runs/stocks-{data}-{model}")
     run(out, jann.data.load(data), model_of(model, lookback, 4), lookback, RECIPE, cost, short, seeds, seed)
 

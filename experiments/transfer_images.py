@@ -26,9 +26,9 @@ from experiments.image_classification import Recipe, optimizer_of
 from experiments.reporting import (
     at_least_one,
     command,
+    interrupted,
     over_seeds,
     save_figures,
-    say_interrupted,
     show_table,
     write_metrics,
     write_results,
@@ -187,8 +187,7 @@ def run(
     program = partial(experiment, model=model, source=source, target=target, counts=counts, settings=settings)
     swept = jann.sweep(program, seeds=seeds, key=jax.random.key(seed), folder=folder / "sweep", chunk=1, form="map")
     if not swept.complete:
-        say_interrupted(folder)
-        return
+        interrupted(folder)
     results = swept.results(0)
     jann.save(folder, model, jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), results["body"]))
     accuracy = {way: results["accuracy"][way] for way in WAYS}
@@ -260,7 +259,7 @@ def main(
         seed: The number from which all random keys come.
         out: The run folder, by default runs/transfer_images-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(counts=counts, steps=steps)
+    at_least_one(counts=counts, steps=steps, batch_size=batch_size, seeds=seeds)
     if pretraining_steps is None:
         pretraining_steps = 1000 if data == "digits" else 3000
     if pretraining_steps < 0:

@@ -21,6 +21,7 @@ import optax
 
 import jann
 from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report
 from jann.generation import beam_search
 from jann.models import Transformer
@@ -140,8 +141,7 @@ def train_one(folder: Path, task: Task, model: jann.Model, recipe: Recipe, seed:
     key = jax.random.key(seed)
     blocks = by_length(task.train, recipe.batch_size)
     batches = jann.data.batches(blocks, 1, jax.random.fold_in(key, 1), one_block)
-    warm = max(1, recipe.steps // 10)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warm, recipe.steps)
+    schedule = warmup_cosine(recipe.learning_rate, recipe.steps, part=10)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, 0.9, 0.98))
     inputs = ("source", "token", "source_length")
     loss = jann.objective(model, functools.partial(smoothed, recipe.smoothing), inputs)
@@ -207,8 +207,6 @@ def run(out: Path, task: Task, model: jann.Model, recipe: Recipe, seeds: int, se
         return scores(said, wanted), history, said
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     found, histories, said = zip(*results, strict=True)
     metrics = {"train (smoothed labels, dropout)": "loss", "validation": "validation_loss"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a token", title=task.name))
@@ -258,7 +256,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/translate-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps)
+    at_least_one(vocab=vocab, layers=layers, length=length, steps=steps, batch_size=batch_size, beams=beams)
+    at_least_one(seeds=seeds)
     large = data == "multi30k"
     length = (48 if large else 32) if length is None else length
     layers = (4 if large else 2) if layers is None else layers

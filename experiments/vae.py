@@ -118,7 +118,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vae-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs)
+    at_least_one(epochs=epochs, batch_size=batch_size, importance_samples=importance_samples, seeds=seeds)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)
@@ -139,8 +139,6 @@ def main(
         return {name: float(value) for means in found for name, value in means.items()}, history, params
 
     results = each_seed(folder, seeds, seed, one)
-    if results is None:
-        return
     tests, histories, params = zip(*results, strict=True)
     row = {
         "dataset": data, "parameters": jann.count(model), "importance_samples": importance_samples,

@@ -148,7 +148,7 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vit_images-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs, batch_size=batch_size)
+    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
     setting = SETTINGS[data]
     shape = {"patch": patch, "embed": embed, "layers": layers, "heads": heads, "hidden": hidden, "dropout": dropout}
     model = dataclasses.replace(setting.model, **given(**shape))

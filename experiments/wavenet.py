@@ -4,8 +4,8 @@
     python -m experiments.wavenet --data spoken_digits
 
 A small model of 8 kHz sound in 256 mu-law levels. The loss is in nats a sample over the beginnings of the test
-recordings, beside that of always foretelling how often each level occurs. There is no published figure for so small a
-model and these recordings.
+recordings, beside that of always foretelling how often each level occurs in those of the training recordings. There is
+no published figure for so small a model and these recordings.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import command, each_seed, metric_curves, save_figures
+from experiments.reporting import at_least_one, command, each_seed, metric_curves, more_than_zero, save_figures
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -91,7 +91,7 @@ def train_one(folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, see
 
 
 def of_frequencies(dataset: Any, length: int) -> float:
-    """The test loss of foretelling each level as often as it occurs in the training recordings."""
+    """The test loss of foretelling each level as often as it occurs in the beginnings of the training recordings."""
 
     cut = jax.jit(partial(windowed, length=length))
 
@@ -145,10 +145,8 @@ def run(
     folder = jann.open_run(out, {**config, "dataset": dataset.name})
     print(dataset, jann.summary(model), sep="\n\n", end="\n\n")
     results = each_seed(folder, seeds, seed, lambda at, number: train_one(at, dataset, model, recipe, number))
-    if results is None:
-        return
     losses, histories, params = zip(*results, strict=True)
-    metrics = {"train": "loss", "validation": "validation_nll"}
+    metrics = {"train (anywhere)": "loss", "validation (beginnings, averaged weights)": "validation_nll"}
     save_figures(folder, loss=metric_curves(histories, metrics, ylabel="nats a sample", title=dataset.name))
     listen(folder, dataset, model, params[0], seconds, jax.random.key(seed))
     row = {
@@ -192,6 +190,8 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/wavenet-DATA. The same command goes on with an interrupted run.
     """
+    at_least_one(depth=depth, steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    more_than_zero(seconds=seconds)
     dataset = jann.data.load(data)
     dilations = tuple(2**i for i in range(depth))
     model = jann.models.WaveNet(LEVELS, dilations, residual, skip, classes=len(dataset.classes))

@@ -55,7 +55,8 @@ def forecasts(
 
     columns = min(columns, len(truth))
     rows = -(-len(truth) // columns)
-    figure = Picture((0.3 + 3.4 * columns, 0.6 + 1.55 * rows + 0.25 * bool(title)), layout="constrained")
+    width = 0.3 + 3.4 * columns
+    figure = Picture((width, 0.6 + 1.55 * rows + 0.25 * bool(title)), layout="constrained")
     past, ahead = np.arange(-history.shape[1] + 1, 1), np.arange(1, truth.shape[1] + 1)
     drawn: dict[str, object] = {}
     for index, name in enumerate(names):
@@ -73,10 +74,13 @@ def forecasts(
         axes.axvline(0.5, color=FAINT, linewidth=0.6)
         axes.set_title(name, size=NORMAL + 1)
         axes.margins(x=0.01)
-    figure.supxlabel(xlabel, size=NORMAL + 1)
+        if index + columns >= len(names):
+            axes.set_xlabel(xlabel)  # not of the figure, whose label would lie where the legend does
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=LARGE)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn), fontsize=NORMAL)
+    needed = sum(0.6 + text_width(label) for label in drawn)  # in inches, with a line before each
+    across = len(drawn) if needed < width else 2
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=across, fontsize=NORMAL)
     return figure
 
 

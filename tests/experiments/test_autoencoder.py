@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 import jann
 from experiments import autoencoder
@@ -63,6 +64,13 @@ def test_without_hidden_layers_it_is_linear(tmp_path, monkeypatch):
     np.testing.assert_allclose(model(params, images), codes @ weight + bias, rtol=1e-5)
 
 
+@pytest.mark.parametrize("codes", [(2, 65), ()])
+def test_more_components_than_pixels_and_no_codes_are_refused_at_once(codes, tmp_path):
+    with pytest.raises(SystemExit, match="--codes .*: give"):
+        main(out=tmp_path, **{**SMALL, "codes": codes})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_penalty_makes_codes_sparse(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder, "figures", lambda *_: None)
     options = {**SMALL, "codes": (16,), "penalty": "l1", "penalty_weight": 0.01}
@@ -82,7 +90,8 @@ def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(autoencoder.jann, "fit", fit_half)
-    main(out=tmp_path / "broken", **options)
+    with pytest.raises(SystemExit, match="130"):
+        main(out=tmp_path / "broken", **options)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(autoencoder.jann, "fit", fit)
     main(out=tmp_path / "broken", **options)

@@ -59,7 +59,7 @@ def test_the_same_command_goes_on_where_it_was_bit_for_bit(finished, tmp_path, m
     def half(step, batches, start, n, **options):
         return fit(step, batches, start, n // 2, every=n // 20, **options)
 
-    with monkeypatch.context() as stopped:
+    with monkeypatch.context() as stopped, pytest.raises(SystemExit, match="130"):
         stopped.setattr(jann, "fit", half)
         corrupted_spans.run(tmp_path / "run", texts, small(texts), RECIPE, seeds=1, seed=3, examples=3)
     assert not (tmp_path / "run/results.json").exists()

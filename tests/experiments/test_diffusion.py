@@ -67,7 +67,8 @@ def test_interrupted_goes_on_to_the_same_end(whole, place, monkeypatch):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(jann, "fit", fit_half)
-    main(**TINY, out=place / "broken")
+    with pytest.raises(SystemExit, match="130"):
+        main(**TINY, out=place / "broken")
     assert not (place / "broken" / "results.json").exists()
     monkeypatch.setattr(jann, "fit", fit)
     main(**TINY, out=place / "broken")

@@ -94,7 +94,7 @@ def test_interrupted_and_gone_on_equals_unbroken(finished, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     printed = process.communicate(timeout=120)[0]
     kept = sorted(file.name for file in out.glob("sweep/chunks/*.npz"))
-    assert "interrupted" in printed and 1 <= len(kept) < 3, kept
+    assert "interrupted" in printed and process.returncode == 130 and 1 <= len(kept) < 3, kept
     assert not (out / "results.json").exists()
     assert run(out, *longer).returncode == 0
     unbroken = tmp_path / "unbroken"

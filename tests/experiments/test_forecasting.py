@@ -100,7 +100,8 @@ def test_results_are_those_of_the_saved_models_and_an_interrupted_run_ends_alike
 
     broken = arguments(tmp_path / "broken", series)
     monkeypatch.setattr(forecasters.jann, "fit", fit_half)
-    run(**broken)
+    with pytest.raises(SystemExit, match="130"):
+        run(**broken)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(forecasters.jann, "fit", fit)
     run(**broken)
@@ -163,6 +164,12 @@ def test_coverage_and_quantile_loss_of_a_forecast_that_is_known():
         np.testing.assert_allclose(got[f"coverage_{q:g}"], q, atol=1e-6)
     # E max(q e, (q - 1) e) = q (1 - q) / 2 at the quantile of a uniform distribution
     np.testing.assert_allclose(got["loss"], np.mean([q * (1 - q) / 2 for q in QUANTILES]), rtol=1e-3)
+
+
+def test_even_attention_is_drawn_even_for_the_steps_that_few_see():
+    seen = np.tril(np.ones((5, 9)), k=4)
+    weights = np.broadcast_to(seen / seen.sum(-1, keepdims=True), (2, 3, 5, 9))
+    np.testing.assert_allclose(forecasting.attended(weights), np.ones(9))
 
 
 def test_each_channel_is_a_series_with_its_number_and_the_hours_ahead(series):

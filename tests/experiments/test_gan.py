@@ -51,7 +51,8 @@ def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(gan.jann, "fit", fit_half)
-    gan.main(out=tmp_path / "broken", **options)
+    with pytest.raises(SystemExit, match="130"):
+        gan.main(out=tmp_path / "broken", **options)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(gan.jann, "fit", fit)
     gan.main(out=tmp_path / "broken", **options)
@@ -64,7 +65,8 @@ def test_interrupted_while_the_judge_trains_it_says_so_and_ends(tmp_path, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generated_images, "train_judge", interrupted)
-    gan.main(out=tmp_path / "run", **SMALL)
+    with pytest.raises(SystemExit, match="130"):
+        gan.main(out=tmp_path / "run", **SMALL)
     assert capsys.readouterr().out.endswith(f"kept in {tmp_path / 'run'}, the same command goes on\n")
     assert not (tmp_path / "run" / "seed-0").exists()
 

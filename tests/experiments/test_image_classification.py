@@ -46,7 +46,8 @@ def test_interrupted_goes_on_to_the_same_end(arguments, monkeypatch, tmp_path):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(image_classification.jann, "fit", fit_half)
-    run(**broken)
+    with pytest.raises(SystemExit, match="130"):
+        run(**broken)
     assert not (broken["out"] / "results.json").exists()
     monkeypatch.setattr(image_classification.jann, "fit", fit)
     run(**broken)

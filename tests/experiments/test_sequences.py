@@ -216,7 +216,8 @@ def test_interrupted_goes_on_to_the_same_end(make, finished, tmp_path, monkeypat
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(jann, "fit", fit_half)
-    run(make(), out)
+    with pytest.raises(SystemExit, match="130"):
+        run(make(), out)
     assert not (out / "results.json").exists() and "the same command goes on" in capsys.readouterr().out
     monkeypatch.setattr(jann, "fit", fit)
     run(make(), out)

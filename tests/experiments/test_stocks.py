@@ -49,7 +49,9 @@ def test_it_finds_none_in_a_random_walk_and_says_so(tmp_path, capsys, monkeypatc
     assert low < 1.005 and high > 1 and abs(row["direction"] - 0.5) < 0.1
     assert "the forecast beats" not in capsys.readouterr().out
     monkeypatch.setattr(jann, "fit", lambda *a, fit=jann.fit, **options: fit(*a[:3], a[3] // 2, **options))
-    assert found(tmp_path / "broken", 0.0, seeds=2) is None and not (tmp_path / "broken" / "results.json").exists()
+    with pytest.raises(SystemExit, match="130"):
+        found(tmp_path / "broken", 0.0, seeds=2)
+    assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.undo()
     assert found(tmp_path / "broken", 0.0, seeds=2) == row
     (stored,) = json.loads((tmp_path / "broken" / "results.json").read_text())["rows"]
@@ -69,6 +71,18 @@ def test_no_forecast_knows_its_own_day_or_later_ones():
     assert (a[21:26] != b[21:26]).all()
     closes = np.log(after.values[after.ends[1] - 1 : after.ends[2], 3])
     np.testing.assert_allclose(returns, np.diff(closes), atol=1e-6)
+
+
+def test_a_day_without_a_move_is_one():
+    """Standardised in single precision and back, its return would be about 1e-11."""
+    share, model = prices(0.3, 300), model_of("linear", 5, 4)
+    day = share.ends[1] + 7
+    values = share.values.copy()
+    values[day, 3] = values[day - 1, 3]
+    flat = features(Series("flat", share.times, values, share.columns, share.ends))
+    said, returns = forecast(model, model.init(jax.random.key(0)), flat, 5)
+    np.testing.assert_array_equal(returns, flat.values[flat.ends[1] :, 0])
+    assert np.flatnonzero(~day_by_day(said, returns, 0.0, short=False)["moved"]).tolist() == [7]
 
 
 def test_gains_and_costs_by_hand():

@@ -51,7 +51,8 @@ def test_interrupted_goes_on_to_the_same_end(tmp_path, monkeypatch):
         return fit(step, batches, train_state, n // 2, **options)
 
     monkeypatch.setattr(vae.jann, "fit", fit_half)
-    main(out=tmp_path / "broken", **SMALL)
+    with pytest.raises(SystemExit, match="130"):
+        main(out=tmp_path / "broken", **SMALL)
     assert not (tmp_path / "broken" / "results.json").exists()
     monkeypatch.setattr(vae.jann, "fit", fit)
     main(out=tmp_path / "broken", **SMALL)

@@ -31,6 +31,16 @@ def test_lines_and_bands_are_the_values_whatever_the_order_of_quantiles(drawn):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("panels", [1, 3])
+def test_the_legend_is_whole_and_alone(drawn, panels):
+    figure = forecasts(*(array[:panels] for array in drawn), quantiles=(0.9, 0.1, 0.5))
+    figure.draw_without_rendering()
+    legend, page = figure.legends[0].get_window_extent(), figure.bbox
+    assert page.x0 <= legend.x0 and legend.x1 <= page.x1 and page.y0 <= legend.y0
+    assert all(axes.get_tightbbox().y0 >= legend.y1 for axes in figure.axes)
+    assert figure.axes[-1].get_xlabel() == "steps ahead"
+
+
 def test_a_point_forecast_has_no_band(drawn):
     history, truth, predicted = drawn
     figure = forecasts(history, truth, predicted[..., 2])
