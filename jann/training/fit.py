@@ -170,7 +170,10 @@ def fit(
 
 
 class Interrupt:
-    """Turns the first ctrl-C into `asked`, so that work ends where nothing is lost; the second interrupts at once."""
+    """Turns the first ctrl-C into `asked`, so that work ends where nothing is lost; the second interrupts at once.
+
+    An Interrupt around it is told at its end, so that what came too late here is in force there.
+    """
 
     def __init__(self):
         self.asked = False
@@ -185,7 +188,7 @@ class Interrupt:
         if self._main:
             signal.signal(signal.SIGINT, self._before)
             around = getattr(self._before, "__self__", None)
-            if isinstance(around, Interrupt):  # what is around this stops too
+            if isinstance(around, Interrupt):
                 around.asked |= self.asked
 
     def _ask(self, *_):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jann.saving import up_to_date
+from jann.saving import MODEL, up_to_date
 
 
 class RunFolderError(OSError):
@@ -19,6 +19,8 @@ class RunFolderError(OSError):
 
 def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.json") -> Path:
     """Makes a run folder with its configuration in the file `name`, or opens the one of the same configuration.
+
+    A folder that holds nothing but configurations with the same settings, as of a run that was refused, is made anew.
 
     The models in it (of `jann.to_json`) are the same if they only lack fields that their classes gained since.
 
@@ -38,6 +40,10 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
         raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another with --out") from None
     found = up_to_date(found)
     if found is not None and found != config:
+        begun = any(part.is_file() and part.name not in ("config.json", MODEL) for part in folder.rglob("*"))
+        if not begun and found.keys() == config.keys():
+            write_json(file, config)
+            return folder
         names = sorted(k for k in {**found, **config} if found.get(k) != config.get(k))
         differ = ", ".join(f"{name} was {found.get(name)!r}, is {config.get(name)!r}" for name in names)
         raise RunFolderError(f"{folder} holds a run of another configuration ({differ}): choose another, or delete it")

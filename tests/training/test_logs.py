@@ -37,6 +37,7 @@ def test_a_run_folder_is_opened_again_by_the_same_configuration_only(tmp_path):
     folder = open_run(tmp_path / "a" / "b", {"learning_rate": 0.1, "hidden": (8, 8)})
     assert json.loads((folder / "config.json").read_text()) == {"learning_rate": 0.1, "hidden": [8, 8]}
     assert open_run(folder, {"learning_rate": 0.1, "hidden": (8, 8)}) == folder
+    (folder / "metrics.jsonl").touch()
     with pytest.raises(RunFolderError, match=r"another configuration \(learning_rate was 0.1, is 0.2, seed was None"):
         open_run(folder, {"learning_rate": 0.2, "hidden": (8, 8), "seed": 1})
     assert json.loads((folder / "config.json").read_text())["learning_rate"] == 0.1
@@ -51,8 +52,19 @@ def test_a_model_that_gained_a_field_goes_on_and_another_does_not(tmp_path):
     del older["fields"]["activation"]  # as if written before there was a choice
     folder = open_run(tmp_path, {"models": [older], "seed": 0})
     assert open_run(folder, {"models": [jann.to_json(model)], "seed": 0}) == folder
+    (folder / "metrics.jsonl").touch()
     with pytest.raises(RunFolderError, match="another configuration"):
         open_run(folder, {"models": [jann.to_json(jann.models.MLP(4, (8,), 3, activation=jax.nn.tanh))], "seed": 0})
+
+
+def test_a_folder_in_which_nothing_was_measured_takes_another_configuration(tmp_path):
+    open_run(tmp_path, {"batch_size": 0})
+    open_run(tmp_path / "seed-0", {"name": "MLP"}, "model.json")
+    open_run(tmp_path, {"batch_size": 32})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"batch_size": 32}
+    (tmp_path / "seed-0" / "metrics.jsonl").touch()
+    with pytest.raises(RunFolderError, match="another configuration"):
+        open_run(tmp_path, {"batch_size": 64})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
