@@ -6,7 +6,6 @@ masks are derived from it, so shapes are written nowhere else.
 
 import dataclasses
 import functools
-import importlib
 import itertools
 import math
 import operator
@@ -18,6 +17,7 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jann.drawing import checked_key, drawn
+from jann.functions import function_name
 from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
@@ -128,36 +128,6 @@ def _repr(value: Any) -> str:
         module, name = function_name(value)
         return f"{module}.{name}"
     return repr(value)
-
-
-PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")  # functions found here have a private __module__
-
-
-def function_name(function: Callable) -> tuple[str, str]:
-    """A function or class -> (module, name) under which it is imported, preferring JAX's public modules."""
-    name = getattr(function, "__qualname__", getattr(function, "__name__", None))
-    for module in PUBLIC:
-        if name and getattr(importlib.import_module(module), name, None) is function:
-            return module, name
-    return getattr(function, "__module__", type(function).__module__), name or repr(function)
-
-
-def remembered(make: Callable) -> Callable:
-    """`functools.lru_cache` of a function that makes functions; of what cannot be hashed (a traced number), made anew.
-
-    So that equal arguments give the same function, and what JAX has compiled for it serves again.
-    """
-    cached = functools.lru_cache(maxsize=128)(make)
-
-    @functools.wraps(make)
-    def made(*args, **options):
-        try:
-            hash((args, tuple(options.values())))
-        except TypeError:
-            return make(*args, **options)
-        return cached(*args, **options)
-
-    return made
 
 
 def _checking_fields(construct: Callable) -> Callable:

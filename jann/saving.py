@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import tree_flatten_with_path
 
-from jann.core import Model, as_spec, check, function_name, is_param, split
+from jann.core import Model, as_spec, check, is_param, split
+from jann.functions import function_name
 from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, combine, flatten, path_name, unflatten
 

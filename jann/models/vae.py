@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.core import Model, Param, remembered
+from jann.core import Model, Param
 from jann.depth import scope, tap
 from jann.drawing import fold
+from jann.functions import remembered
 from jann.layers import one_hot
 from jann.models.mlp import MLP
 from jann.trees import Tree

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import tree_map_with_path
 
-from jann.core import Model, as_spec, in_form_of, remembered, running
+from jann.core import Model, as_spec, in_form_of, running
 from jann.data.batches import shared_length
 from jann.depth import observe
+from jann.functions import remembered
 from jann.losses import counted
 from jann.training.state import Loss, refuse_no_model, update_average
 from jann.trees import Tree, combine, flatten, partition, path_name

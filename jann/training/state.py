@@ -15,9 +15,10 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from jann.core import Model, function_name, split
+from jann.core import Model, split
 from jann.data.batches import shared_length
 from jann.drawing import checked_key
+from jann.functions import function_name
 from jann.trees import Tree, combine, copied, flatten, path_name
 
 Batch = Any

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jann.core import Model, function_name
+from jann.core import Model
+from jann.functions import function_name
 
 FUNCTIONS = (types.FunctionType, types.MethodType, partial)
 FIXED = (bool, int, float, complex, str, bytes, tuple, range, type, np.dtype, *FUNCTIONS, Model)

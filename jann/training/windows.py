@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, remembered
+from jann.core import Model
+from jann.functions import remembered
 from jann.training.objective import Criterion, classification, entries, judged, means_of
 from jann.training.state import Loss
 
