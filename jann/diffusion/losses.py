@@ -42,4 +42,4 @@ def squared_error(predicted: jax.Array, wanted: jax.Array) -> jax.Array:
     if predicted.shape != wanted.shape:
         raise ValueError(f"predict must return {list(wanted.shape)} like its input, got {list(predicted.shape)}")
     error = predicted.astype(wide_dtype(predicted)) - wanted.astype(wide_dtype(wanted))
-    return jnp.square(error).reshape(len(error), -1).mean(-1)
+    return jax.lax.collapse(jnp.square(error), 1).mean(-1)

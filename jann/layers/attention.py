@@ -85,17 +85,21 @@ def dot_product_attention(
     Observed as "attention": the weights [..., heads, time, places]. They are only formed for that and for dropout;
     otherwise it is `jax.nn.dot_product_attention`, which on a GPU need not store them, or `causal_by_parts`.
     """
+    if keys.shape[-3] == 0 < query.shape[-3]:
+        raise ValueError(f"keys {list(keys.shape)} [..., places, heads, head]: there is no place to attend to")
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
-    exact = query.dtype == jnp.float64  # JAX's own takes the softmax in float32
+    on_cpu = jax.default_backend() == "cpu"
+    # JAX's own takes the softmax in float32, and its products of float16 are not compiled for a CPU.
+    own = query.dtype == jnp.float64 or (query.dtype == jnp.float16 and on_cpu)
     plain = mask is None and bias is None and keys.shape == query.shape
     several = query.shape[-3] > SHORTEST  # one part leaves nothing out
-    if causal and plain and several and not (observing() or noisy) and jax.default_backend() == "cpu":
+    if causal and plain and several and on_cpu and not (observing() or noisy):
         return causal_by_parts(query, keys, values, query.shape[-1] ** -0.5 if scale is None else scale)
-    if not (observing() or noisy or exact):
-        batched = [part.reshape(-1, *part.shape[-3:]) for part in (query, keys, values)]
-        mask, bias = (None if x is None else x.reshape(-1, *x.shape[-3:]) for x in (mask, bias))
+    if not (observing() or noisy or own):
+        batched = [lax.collapse(part, 0, -3) for part in (query, keys, values)]
+        mask, bias = (None if x is None else lax.collapse(x, 0, -3) for x in (mask, bias))
         y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
         return y.reshape(query.shape)
     if causal:

@@ -76,7 +76,7 @@ def variable_selection(
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """x[..., variables, hidden] -> (their weighted sum [..., hidden], the weights [..., variables], which sum to 1)"""
-    flat = x.reshape(*x.shape[:-2], -1)
+    flat = jax.lax.collapse(x, -2)
     scores = gated_residual(p["weights"], flat, context, rate, fold(key, "weights"))
     weights = jax.nn.softmax(scores.astype(wide_dtype(scores)))
 

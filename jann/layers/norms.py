@@ -52,7 +52,7 @@ def group_norm(p: Tree, x: jax.Array, groups: int, dims: int = 2, epsilon: float
         raise ValueError(f"dims={dims} axes of space before the features, got {list(x.shape)}: give their number")
     if x.shape[-1] % groups:
         raise ValueError(f"groups={groups} must divide {x.shape[-1]} features")
-    parts = wide.reshape(*x.shape[:-1], groups, -1)
+    parts = wide.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     axes = (*range(-dims - 2, -2), -1)
     mean = parts.mean(axes, keepdims=True)
     variance = jnp.square(parts - mean).mean(axes, keepdims=True)

@@ -328,8 +328,8 @@ def _over_time(kind, p, x, carry, lengths, reverse):
 def _one_step(kind, p, x, carry):
     x = floats(x, "a recurrent cell")
     carry = _start(kind, carry, x.shape[:-1], p["recurrent"]["weight"].shape[0], x, p)
-    flat = {name: value.reshape(-1, value.shape[-1]) for name, value in carry.items()}
-    z, weight, bias = _side_by_side(p, x.reshape(-1, x.shape[-1]))
+    flat = {name: lax.collapse(value, 0, -1) for name, value in carry.items()}
+    z, weight, bias = _side_by_side(p, lax.collapse(x, 0, -1))
     new, _ = kind.advance(z, _product(flat["hidden"], weight), bias, flat)
     carry = {name: value.reshape(carry[name].shape) for name, value in _kept(None, new, flat).items()}
     return carry["hidden"], carry
@@ -344,7 +344,7 @@ def _side_by_side(p, x):
     z = linear({name: leaf for name, leaf in p["input"].items() if name != "bias"}, x)
     biases = [p["input"]["bias"].reshape(-1), *([p["recurrent"]["bias"]] if "bias" in p["recurrent"] else [])]
     bias = jnp.concatenate(biases).astype(wide_dtype(x))
-    return z.reshape(x.shape[0], -1), weight.reshape(weight.shape[0], -1).astype(x.dtype), bias
+    return lax.collapse(z, 1), lax.collapse(weight, 1).astype(x.dtype), bias
 
 
 def _start(kind, carry, lead, hidden, x, p):

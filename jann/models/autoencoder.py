@@ -101,7 +101,7 @@ class ConvAutoencoder(Model):
         """x[..., size, size, channels] -> code[..., code]"""
         for i, p in enumerate(params["encoder"]):
             x = tap(f"encoder_{i}", self.activation(conv(p, x, stride=2)))
-        return self.code_activation(linear(params["code"], x.reshape(*x.shape[:-3], -1)))
+        return self.code_activation(linear(params["code"], jax.lax.collapse(x, -3)))
 
     def decode(self, params, code):
         """code[..., code] -> [..., size, size, channels]"""

@@ -120,7 +120,7 @@ class Discriminator(Model):
                 x, found = batch_norm(params["norms"][i - 1], x)
                 statistics.append(found)
             x = tap(f"layer_{i}", jax.nn.leaky_relu(x, self.slope))
-        features = x.reshape(*x.shape[:-3], -1)
+        features = jax.lax.collapse(x, -3)
         score = linear(params["score"], features)[..., 0]
         if label is not None:
             score = score + (features * (label @ params["classes"]["table"]).astype(x.dtype)).sum(-1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax.numpy as jnp
+from jax import lax
 
 from jann.core import Model
 from jann.depth import tap
@@ -50,7 +51,7 @@ class LeNet(Model):
         x = self.pooling(tap("conv1", self.activation(x)), (2, 2))
         x = conv(params["conv2"], x, padding="valid")
         x = self.pooling(tap("conv2", self.activation(x)), (2, 2))
-        x = x.reshape(*x.shape[:-3], -1)
+        x = lax.collapse(x, -3)
         x = tap("dense1", self.activation(linear(params["dense1"], x)))
         x = tap("dense2", self.activation(linear(params["dense2"], x)))
         return linear(params["head"], x), state

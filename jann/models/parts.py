@@ -1,5 +1,7 @@
 """Single layers as models, to put together with `chain`, `residual` and `parallel`."""
 
+from jax import lax
+
 from jann.core import Model
 from jann.layers import batch_norm, batch_norm_spec, conv, conv_spec, dropout, linear, linear_spec
 
@@ -72,4 +74,4 @@ class Flatten(Model):
     def apply(self, params, x, state=None, key=None):
         if x.ndim < self.dims:
             raise ValueError(f"{self!r} takes at least {self.dims} axes, got {list(x.shape)}")
-        return x.reshape(*x.shape[: x.ndim - self.dims], -1), state
+        return lax.collapse(x, x.ndim - self.dims), state

@@ -92,7 +92,7 @@ class PatchTST(Model):
         x = tap("tokens", dropout(x, self.dropout, fold(key, "embed")))
         keys = depth_keys(fold(key, "blocks"), self.layers)
         x, statistics = apply_blocks(self._block, x, params["blocks"], keys)
-        x = x.mean(-2) if self.pooling == "mean" else x.reshape(*x.shape[:-2], -1)
+        x = x.mean(-2) if self.pooling == "mean" else jax.lax.collapse(x, -2)
         x = linear(params["head"], dropout(x, self.dropout, fold(key, "head")))
         return jnp.swapaxes(x, -1, -2) * deviation + mean, {"blocks": statistics}
 

@@ -70,7 +70,7 @@ class VGG(Model):
                     x, statistics["blocks"][i][j]["norm"] = batch_norm(p["norm"], x)
                 x = tap(f"block_{i}_conv_{j}", self.activation(x))
             x = tap(f"block_{i}", max_pool(x, (2, 2)))
-        x = x.reshape(*x.shape[:-3], -1) if self.hidden else global_average_pool(x)
+        x = jax.lax.collapse(x, -3) if self.hidden else global_average_pool(x)
         *hidden, head = params["dense"]
         for i, p in enumerate(hidden):
             x = dropout(x, self.dropout, fold(key, f"dropout_{i}"))

@@ -48,7 +48,7 @@ def labels_for(logits: jax.Array, batch: dict) -> jax.Array:
 
 def _from_zero(label: jax.Array, logits: jax.Array) -> jax.Array:
     """Negative labels, which would count from the end, made as unknown as those beyond the last."""
-    return jnp.where(label < 0, logits.shape[-1], label)
+    return jnp.where(label < 0, logits.shape[-1], label.astype(jnp.promote_types(label.dtype, jnp.int32)))
 
 
 def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
@@ -56,7 +56,7 @@ def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
     if outputs.shape != batch["target"].shape:
         raise ValueError(f"outputs {list(outputs.shape)} and target {list(batch['target'].shape)} differ in shape")
     error = jnp.square(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)) - batch["target"])
-    return {"loss": error.reshape(error.shape[0], -1).mean(-1)}
+    return {"loss": jax.lax.collapse(error, 1).mean(-1)}
 
 
 def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.Array]]:

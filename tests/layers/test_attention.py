@@ -78,9 +78,10 @@ def test_dropout_of_weights_keeps_their_mean(key):
     np.testing.assert_array_equal(dot_product_attention(q, k, v, rate=0.5), dot_product_attention(q, k, v))
 
 
-def test_half_precision(qkv):
-    low = dot_product_attention(*(jnp.asarray(part, jnp.bfloat16) for part in qkv))
-    assert low.dtype == jnp.bfloat16
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision(qkv, dtype):
+    low = jax.jit(dot_product_attention)(*(jnp.asarray(part, dtype) for part in qkv))
+    assert low.dtype == dtype
     np.testing.assert_allclose(low.astype(jnp.float32), dot_product_attention(*qkv), atol=0.03)
 
 
@@ -104,6 +105,9 @@ def test_errors_name_the_mend(qkv):
         attention_spec(8, 4, key_value_heads=3)
     with pytest.raises(ValueError, match=r"does not fit scores \[2, 3, 4, 5, 7\]"):
         dot_product_attention(*qkv, mask=jnp.ones((5, 6), bool))
+    with pytest.raises(ValueError, match=r"keys \[2, 3, 0, 2, 6\] .* there is no place to attend to"):
+        dot_product_attention(qkv[0], *(part[:, :, :0] for part in qkv[1:]))
+    assert dot_product_attention(qkv[0][:, :, :0], *qkv[1:]).shape == (2, 3, 0, 4, 6)
 
 
 @pytest.mark.parametrize("time", [1, 33, 130])

@@ -238,6 +238,8 @@ def test_a_constant_series_at_a_high_level_has_no_deviation():
 def test_a_group_norm_without_its_axes_is_told():
     with pytest.raises(ValueError, match=r"dims=2 axes of space before the features, got \[5, 8\]"):
         layers.group_norm({"scale": jnp.ones(8)}, jnp.ones((5, 8)), 2)
+    empty = jnp.ones((0, 3, 3, 8))
+    assert layers.group_norm({"scale": jnp.ones(8), "bias": jnp.zeros(8)}, empty, 2).shape == empty.shape
 
 
 def test_dropout_takes_a_traced_rate(key):

@@ -118,6 +118,12 @@ def test_vmap_one_example_and_more_axes_agree_with_the_batch(made):
 
 
 @models
+def test_of_no_examples_there_are_no_outputs(made):
+    model, params, x = made
+    assert jax.eval_shape(model, params, x[:0]).shape == (0, *jax.eval_shape(model, params, x).shape[1:])
+
+
+@models
 def test_repr_and_json_give_the_model_back(name):
     model, _ = MODELS[name]
     again = jann.from_json(json.loads(json.dumps(jann.to_json(model))))

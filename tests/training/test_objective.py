@@ -264,6 +264,8 @@ def test_negative_labels_count_nothing_in_a_text_and_are_no_class_elsewhere(key)
         slope = jax.grad(lambda wild: sequence_log_probabilities(wild, labelled["label"], weight).sum())(wild)
         np.testing.assert_array_equal(slope[0, 2:], 0)
         losses = jann.classification(logits[0], {"label": jnp.array([0, -1, 4, 5])})["loss"]
+        narrow = jann.classification(jnp.zeros((1, 200)), {"label": jnp.array([-1], jnp.int8)})["loss"]
         ends = jann.span(logits[..., :2], {"begin": jnp.array([0, -1]), "end": jnp.array([1, 1])})["loss"]
     np.testing.assert_array_equal(jnp.isnan(losses), [False, True, False, True])
     np.testing.assert_array_equal(jnp.isnan(ends), [False, True])
+    np.testing.assert_array_equal(jnp.isnan(narrow), True)
