@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 LEVEL, CHEAP = "JAX_DISABLE_MOST_OPTIMIZATIONS", "--xla_backend_optimization_level=1"
-if version("jaxlib").startswith("0.10."):  # later ones do not know the flag, which would end the process
-    CHEAP += " --xla_cpu_use_fusion_emitters=false"
+if version("jaxlib").startswith("0.10."):  # later ones may not know the flags, which would end the process
+    CHEAP += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 if os.environ.get("JANN_TEST_OPTIMISED", "0") == "0":  # before JAX starts
     os.environ.setdefault(LEVEL, "1")
     if CHEAP not in (flags := os.environ.get("XLA_FLAGS", "")):  # pytest's processes see what its first one set

@@ -86,7 +86,7 @@ def test_another_configuration_is_refused(finished):
 
 def test_interrupted_and_gone_on_equals_unbroken(finished, tmp_path):
     out = tmp_path / "run"
-    longer = ["--steps", "800", "--seeds", "12"]
+    longer = ["--steps", "400", "--seeds", "12"]
     process = subprocess.Popen(command(out, *longer), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while not list(out.glob("sweep/chunks/*.npz")):
         assert process.poll() is None, "it ended before a chunk was finished"

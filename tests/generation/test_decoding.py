@@ -228,17 +228,21 @@ def test_speculation_without_a_key_is_greedy_and_takes_fewer_passes(decoder):
 
 
 @pytest.mark.parametrize(
-    ("prompts", "wide"),
-    [([[1, 2, 3] * 6], False), ([[1, 2, 3] * 6, [7]], False), ([[1, 2, 3] * 6], True)],
+    ("prompts", "drafts", "wide"),
+    [
+        ([[1, 2, 3] * 6], ["llama", "gpt2"], False),
+        ([[1, 2, 3] * 6, [7]], ["gpt2"], False),
+        ([[1, 2, 3] * 6], ["llama"], True),
+    ],
     ids=["one", "two", "in 64 bits"],
 )
-def test_speculation_goes_up_to_the_models_last_position(decoder, prompts, wide):
+def test_speculation_goes_up_to_the_models_last_position(decoder, prompts, drafts, wide):
     with jax.enable_x64(wide):
         model, params = decoder("gpt2")
         draft, draft_params = decoder("llama")
         want = generate(model, params, prompts, 22)
-        for small in ((draft, draft_params), (model, params)):
-            made, _ = speculate(model, params, *small, prompts, 22, guesses=5)
+        for name in drafts:
+            made, _ = speculate(model, params, *decoder(name), prompts, 22, guesses=5)
             np.testing.assert_array_equal(made.tokens, want.tokens)
         with pytest.raises(ValueError, match="18 tokens and 23 new ones are more than the model's 40 positions"):
             speculate(draft, draft_params, model, params, prompts, 23)
