@@ -13,6 +13,7 @@ from jann.pretrained.hub import (
     architecture,
     label_names,
     labels_of,
+    lack,
     refuse,
 )
 from jann.pretrained.tables import Table
@@ -36,10 +37,11 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def from_config(config: dict) -> Llama:
+def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
+    """names: of the tensors, where they are known, for a bare decoder may lack its head: then it counts as tied"""
     kind = config["model_type"]
-    labelled = f"{NAMES[kind]}{LABELS}"
-    name = architecture(config, f"{NAMES[kind]}ForCausalLM", f"{NAMES[kind]}Model", labelled)
+    bare, labelled = f"{NAMES[kind]}Model", f"{NAMES[kind]}{LABELS}"
+    name = architecture(config, f"{NAMES[kind]}ForCausalLM", bare, labelled)
     config = {**DEFAULTS[kind], **config}
     refuse(config, pretraining_tp=1)
     layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
@@ -63,7 +65,7 @@ def from_config(config: dict) -> Llama:
         qkv_bias=biased or kind == "qwen2",
         out_bias=biased,
         mlp_bias=config.get("mlp_bias", False),
-        tied=config.get("tie_word_embeddings", False),
+        tied=config.get("tie_word_embeddings", False) or (name == bare and lack(names, "lm_head")),
         labels=labels_of(config) if name == labelled else 0,
     )
 

@@ -10,7 +10,7 @@ MODEL = T5
 IGNORED = r"^(encoder|decoder)\.embed_tokens\.weight$"  # copies of the shared table
 
 
-def from_config(config: dict) -> T5:
+def from_config(config: dict, names: Sequence[str] = ()) -> T5:
     architecture(config, "T5ForConditionalGeneration")
     *gated, units = config.get("feed_forward_proj", "relu").split("-")
     if gated not in ([], ["gated"]):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,40 @@ def test_which_sentence_follows_and_which_answer_is_chosen_are_heads_on_the_sent
         save_pretrained(tmp_path, again, params, like=tmp_path)
         assert hub.read_config(tmp_path)["architectures"] == ["BertForSequenceClassification"]
         assert load_file(tmp_path / hub.WEIGHTS).keys() == tensors.keys()
+
+
+@pytest.mark.parametrize("name", ["bert_features", "vit_features", "llama", "gpt2_untied"])
+def test_bare_models_may_lack_a_pooler_or_a_head(name, tmp_path, drawn):
+    """As transformers writes BertModel(config, add_pooling_layer=False), and every LlamaModel."""
+    model, params = MODELS[name], drawn(MODELS[name])
+    save_pretrained(tmp_path, model, params)
+    lost = re.compile("^(model|transformer)[.]|^lm_head.*|.*pooler.*")
+    tensors = {lost.sub("", name): tensor for name, tensor in load_file(tmp_path / hub.WEIGHTS).items()}
+    tensors.pop("")
+    save_file(tensors, tmp_path / hub.WEIGHTS)
+    bare = {"llama": "LlamaModel", "gpt2_untied": "GPT2Model"}
+    if name in bare:
+        with pytest.raises(WeightsError, match="lm_head.weight: missing"):
+            from_pretrained(tmp_path)
+        edit(tmp_path, architectures=[bare[name]])
+    found, read = from_pretrained(tmp_path)
+    changed = {"tied": True} if name in bare else {"pooler": False}
+    assert jann.to_json(found)["fields"].items() >= changed.items()
+    same(read, {part: leaf for part, leaf in params.items() if part not in ("head", "pooler")})
+    save_pretrained(tmp_path, found, read)
+    again, reread = from_pretrained(tmp_path)
+    assert again == found
+    same(reread, read)
+
+
+def test_an_untied_head_of_words_has_a_copy_of_its_bias(tmp_path, drawn):
+    model = MODELS["bert_untied"]
+    save_pretrained(tmp_path, model, drawn(model))
+    tensors = load_file(tmp_path / hub.WEIGHTS)
+    save_file({**tensors, "cls.predictions.bias": tensors["cls.predictions.decoder.bias"]}, tmp_path / hub.WEIGHTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(from_pretrained(tmp_path)[1], drawn(model))
 
 
 def test_the_configuration_of_another_family_is_noticed(folder):
