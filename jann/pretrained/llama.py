@@ -71,17 +71,24 @@ def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
 
 
 def rotary(config: dict, positions: int) -> tuple[float, tuple]:
-    """-> (base, scaling), from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`."""
-    options = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    """-> (base, scaling), from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`.
+
+    As in transformers the older one counts where both are there, as does `original_max_position_embeddings` beside it.
+    """
+    options = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     base = options.pop("rope_theta", config.get("rope_theta", 10_000.0))
     kind = options.pop("rope_type", options.pop("type", "default"))
     options.pop("type", None)
     if options.pop("partial_rotary_factor", 1.0) != 1.0:
         raise PretrainedError("partial_rotary_factor other than 1 is not supported by this family")
     original = options.pop("original_max_position_embeddings", None)
-    if kind not in ("default", "linear"):
-        options["original"] = positions if kind == "dynamic" or original is None else original
-    if kind == "longrope" and options.get("factor") is None:
+    if kind in ("llama3", "yarn", "longrope"):
+        options["original"] = config.get("original_max_position_embeddings") or original or positions
+    if kind == "dynamic":
+        options["original"] = positions  # whatever the configuration says
+    if kind == "yarn" and "truncate" in options:
+        options["truncate"] = bool(options["truncate"])  # null is no
+    if kind in ("yarn", "longrope") and options.get("factor") is None:
         options["factor"] = positions / options["original"]
     lists = ((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())
     try:
@@ -92,7 +99,7 @@ def rotary(config: dict, positions: int) -> tuple[float, tuple]:
 
 
 def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
-    """How many positions each layer sees; 0 is all."""
+    """How many positions each layer sees; 0 is all. As in transformers' AutoModel, a Mistral's kinds count."""
     width = config.get("sliding_window") or 0
     kinds = config.get("layer_types")
     if kind.startswith("qwen") and not config.get("use_sliding_window", False):

@@ -145,6 +145,25 @@ def test_both_spellings_of_rotary_options():
         llama_of(sizes | {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}})
 
 
+def test_rotary_options_count_as_in_transformers():
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+
+    def scaling(**options):
+        return dict(llama_of({"model_type": "llama", "max_position_embeddings": 64, **options}).rotary_scaling)
+
+    inside = yarn | {"original_max_position_embeddings": 32}
+    assert scaling(rope_scaling=inside)["original"] == 32
+    assert scaling(rope_parameters=inside, original_max_position_embeddings=16)["original"] == 16
+    long = {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
+    assert scaling(rope_scaling=long, original_max_position_embeddings=16)["factor"] == 4
+    both = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_scaling": yarn}
+    assert scaling(**both) == {"type": "yarn", "factor": 4.0, "original": 64}
+    assert llama_of({"model_type": "llama", **both}).rotary_base == 10_000
+    assert scaling(rope_scaling=yarn | {"truncate": None})["truncate"] is False
+    kinds = {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
+    assert llama_of({"model_type": "mistral", **kinds}).window == (0, 4096)
+
+
 def test_what_a_configuration_leaves_out_is_its_family_s_default():
     assert llama_of({"model_type": "llama"}) == Llama(32_000, 4096, 32, 32, 11_008)
     qwen = llama_of({"model_type": "qwen3", "hidden_size": 64})
