@@ -57,7 +57,7 @@ def to_config(model: BERT) -> dict:
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
         "tie_word_embeddings": model.tied,
-        **label_names(model.labels),
+        **label_names(2 if model.head == "span" else model.labels),
     }
 
 

@@ -1,7 +1,6 @@
 """Published weights of Llama, Mistral, Qwen 2 and Qwen 3."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jann.layers.rotary import scaling_options
 from jann.models.llama import Llama
@@ -120,9 +119,14 @@ def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
 def to_config(model: Llama) -> dict:
     kind = _kind(model)
     shared, head = model.sizes()
-    scaling: dict[str, Any] = dict(model.rotary_scaling)
+    stretch, scaling = scaling_options(model.rotary_scaling)
+    if stretch == "dynamic" and scaling["original"] != model.positions:
+        raise PretrainedError(
+            f"rotary_scaling 'dynamic' with original={scaling['original']}, positions={model.positions}: published "
+            f"configurations have one number for both, so give the model positions={scaling['original']}; logits stay"
+        )
     if scaling:
-        scaling["rope_type"] = scaling.pop("type")
+        scaling["rope_type"] = stretch
         if "original" in scaling:
             scaling["original_max_position_embeddings"] = scaling.pop("original")
     config = {
@@ -146,6 +150,10 @@ def to_config(model: Llama) -> dict:
         **label_names(model.labels),
     }
     each = model.window if isinstance(model.window, tuple) else (model.window,) * model.layers
+    if len(set(each) - {0}) > 1:
+        raise PretrainedError(
+            f"window={model.window}: published configurations have one width besides 0; jann.save(folder, ...) keeps it"
+        )
     config["sliding_window"] = max(each) or None
     if kind.startswith("qwen"):
         config["use_sliding_window"] = max(each) > 0

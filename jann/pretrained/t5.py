@@ -41,7 +41,7 @@ def from_config(config: dict, names: Sequence[str] = ()) -> T5:
 def to_config(model: T5) -> dict:
     units = activation_name(model.activation)
     if model.gated:
-        units = "gated-" + ("gelu" if units == "gelu_new" else units)
+        units = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(units, units)
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",

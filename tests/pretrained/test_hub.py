@@ -13,6 +13,7 @@ import pytest
 from safetensors.flax import load_file, save_file
 
 import jann
+from jann.layers import exact_gelu
 from jann.models import BERT, GPT2, T5, Llama, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.llama import from_config as llama_of
@@ -37,7 +38,7 @@ MODELS = {
     "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
     "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
-    "t5": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, gated=True, tied=False, decoder_layers=1),
+    "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
@@ -340,4 +341,20 @@ def test_what_no_family_describes_is_not_written(tmp_path, drawn):
     odd = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, query_key_norm=True, mlp_bias=True)
     with pytest.raises(PretrainedError, match="no published family has the options"):
         save_pretrained(tmp_path, odd, drawn(odd))
+    for window in ((3, 5), (0, 3, 5)):
+        odd = Llama(vocab=11, embed=8, layers=len(window), heads=2, hidden=12, window=window, qkv_bias=True)
+        with pytest.raises(PretrainedError, match=r"window=\(.*3, 5\): published .* have one width besides 0"):
+            save_pretrained(tmp_path, odd, drawn(odd))
+    stretched = (("type", "dynamic"), ("factor", 4.0), ("original", 16))
+    odd = dataclasses.replace(LLAMA, positions=64, rotary_scaling=stretched)
+    with pytest.raises(PretrainedError, match=r"original=16, positions=64: .* give the model positions=16"):
+        save_pretrained(tmp_path, odd, drawn(odd))
     assert not (tmp_path / hub.WEIGHTS).exists()
+
+
+def test_configurations_say_what_transformers_reads_so():
+    span = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="span", labels=5)
+    assert len(hub.family_for(span).to_config(span)["id2label"]) == 2, "where an answer begins and ends"
+    for activation, name in ((exact_gelu, "gated-gelu_python"), (jax.nn.gelu, "gated-gelu")):
+        t5 = dataclasses.replace(MODELS["t5"], activation=activation)
+        assert hub.family_for(t5).to_config(t5)["feed_forward_proj"] == name
