@@ -50,7 +50,7 @@ def targets_of(config: dict, modules: Sequence[str]) -> list[str]:
 
     def in_layers(module):
         layers, patterns = config.get("layers_to_transform"), config.get("layers_pattern") or ()
-        if layers is None or layers == [] or isinstance(targets, str):
+        if layers is None or layers == [] or isinstance(targets, str) or module in targets:
             return True
         patterns = [patterns] if isinstance(patterns, str) else patterns
         patterns = [rf"(?:^|.*?\.){pattern}\.(\d+)\." for pattern in patterns] or [r".*?\.[^.]*\.(\d+)\."]

@@ -108,11 +108,12 @@ def _yarn(head: int, base: float, plain: np.ndarray, options: dict[str, Any]) ->
     if options.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head - 1)
-    kept = 1 - np.clip((np.arange(head // 2) - low) / max(high - low, 0.001), 0, 1)
+    kept = 1 - np.clip((np.arange(head // 2) - low) / (high - low or 0.001), 0, 1)
     attention = options.get("attention_factor")
     if attention is None:
         mscale, overall = options.get("mscale"), options.get("mscale_all_dim")
-        attention = _magnitude(factor, mscale or 1) / (_magnitude(factor, overall) if mscale and overall else 1)
+        both = mscale and overall  # one of them alone says nothing, as in transformers
+        attention = _magnitude(factor, mscale) / _magnitude(factor, overall) if both else _magnitude(factor, 1)
     return plain / factor * (1 - kept) + plain * kept, attention
 
 

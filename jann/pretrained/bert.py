@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from jann.models.bert import BERT
-from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, lack, refuse
 from jann.pretrained.tables import Table
 
 MODEL = BERT
-IGNORED = r"position_ids$|^cls\.predictions\.decoder\."  # a constant; copies of the tokens' table and of the bias
+IGNORED = r"position_ids$|^cls\.predictions\.(decoder\.|bias$)"  # a constant; copies of the tokens' table, of a bias
 
 HEADS = {
     "BertModel": "features",
@@ -22,7 +22,8 @@ HEADS = {
 LABELS = {"BertForNextSentencePrediction": 2, "BertForMultipleChoice": 1}  # whatever the configuration says
 
 
-def from_config(config: dict) -> BERT:
+def from_config(config: dict, names: Sequence[str] = ()) -> BERT:
+    """names: of the tensors, where they are known, for a bare encoder may lack its pooler"""
     refuse(config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
     name = architecture(config, *HEADS)
     return BERT(
@@ -35,7 +36,7 @@ def from_config(config: dict) -> BERT:
         hidden=config.get("intermediate_size", 3072),
         head=HEADS[name],
         labels=LABELS.get(name, labels_of(config)),
-        pooler=name == "BertModel",
+        pooler=name == "BertModel" and not lack(names, "pooler.dense"),
         activation=activation(config.get("hidden_act", "gelu")),
         epsilon=config.get("layer_norm_eps", 1e-12),
         tied=config.get("tie_word_embeddings", True),
@@ -56,7 +57,7 @@ def to_config(model: BERT) -> dict:
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
         "tie_word_embeddings": model.tied,
-        **label_names(model.labels),
+        **label_names(2 if model.head == "span" else model.labels),
     }
 
 

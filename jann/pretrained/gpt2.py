@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.gpt2 import GPT2
-from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, lack, refuse
 from jann.pretrained.tables import Table
 
 MODEL = GPT2
@@ -11,7 +11,8 @@ LABELS = "GPT2ForSequenceClassification"
 IGNORED = r"\.attn\.(masked_)?bias$"  # the causal mask, in old files
 
 
-def from_config(config: dict) -> GPT2:
+def from_config(config: dict, names: Sequence[str] = ()) -> GPT2:
+    """names: of the tensors, where they are known, for a bare decoder may lack its head: then it counts as tied"""
     name = architecture(config, "GPT2LMHeadModel", "GPT2Model", LABELS)
     refuse(config, add_cross_attention=False)
     return GPT2(
@@ -23,7 +24,7 @@ def from_config(config: dict) -> GPT2:
         hidden=config.get("n_inner"),
         activation=activation(config.get("activation_function", "gelu_new")),
         epsilon=config.get("layer_norm_epsilon", 1e-5),
-        tied=config.get("tie_word_embeddings", True),
+        tied=config.get("tie_word_embeddings", True) or (name == "GPT2Model" and lack(names, "lm_head")),
         scaled=config.get("scale_attn_weights", True),
         scaled_by_layer=config.get("scale_attn_by_inverse_layer_idx", False),
         labels=labels_of(config) if name == LABELS else 0,

@@ -6,7 +6,7 @@ One module a family says how a configuration becomes a model and what its tensor
 import importlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,14 @@ def from_pretrained(
     config = read_config(folder)
     family = family_of(config)
     refuse_quantised(folder, config)
-    model = family.from_config(config)
-    placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
 
     def place(array, path):
         wanted = array.dtype if dtype is None or not jnp.issubdtype(array.dtype, jnp.floating) else dtype
         return jax.device_put(array.astype(wanted, copy=False), placed.get(path))
 
     with tensors(folder) as (names, read):
+        model = family.from_config(config, names)
+        placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
         table = family.table(model, names)
         return model, load(table, names, read, model, place, family.IGNORED)
 
@@ -253,6 +253,11 @@ def architecture(config: dict, *known: str) -> str:
     if name not in known:
         raise PretrainedError(f"architecture {name!r} is not one that jann knows: {', '.join(known)}")
     return name
+
+
+def lack(names: Sequence[str], part: str) -> bool:
+    """Whether tensors of these names, where they are known, are without that part."""
+    return bool(names) and not any(part in name for name in names)
 
 
 def labels_of(config: dict) -> int:

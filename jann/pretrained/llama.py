@@ -1,7 +1,6 @@
 """Published weights of Llama, Mistral, Qwen 2 and Qwen 3."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jann.layers.rotary import scaling_options
 from jann.models.llama import Llama
@@ -13,6 +12,7 @@ from jann.pretrained.hub import (
     architecture,
     label_names,
     labels_of,
+    lack,
     refuse,
 )
 from jann.pretrained.tables import Table
@@ -36,10 +36,11 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def from_config(config: dict) -> Llama:
+def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
+    """names: of the tensors, where they are known, for a bare decoder may lack its head: then it counts as tied"""
     kind = config["model_type"]
-    labelled = f"{NAMES[kind]}{LABELS}"
-    name = architecture(config, f"{NAMES[kind]}ForCausalLM", f"{NAMES[kind]}Model", labelled)
+    bare, labelled = f"{NAMES[kind]}Model", f"{NAMES[kind]}{LABELS}"
+    name = architecture(config, f"{NAMES[kind]}ForCausalLM", bare, labelled)
     config = {**DEFAULTS[kind], **config}
     refuse(config, pretraining_tp=1)
     layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
@@ -63,23 +64,30 @@ def from_config(config: dict) -> Llama:
         qkv_bias=biased or kind == "qwen2",
         out_bias=biased,
         mlp_bias=config.get("mlp_bias", False),
-        tied=config.get("tie_word_embeddings", False),
+        tied=config.get("tie_word_embeddings", False) or (name == bare and lack(names, "lm_head")),
         labels=labels_of(config) if name == labelled else 0,
     )
 
 
 def rotary(config: dict, positions: int) -> tuple[float, tuple]:
-    """-> (base, scaling), from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`."""
-    options = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    """-> (base, scaling), from either spelling: `rope_theta` with `rope_scaling`, or `rope_parameters`.
+
+    As in transformers the older one counts where both are there, as does `original_max_position_embeddings` beside it.
+    """
+    options = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     base = options.pop("rope_theta", config.get("rope_theta", 10_000.0))
     kind = options.pop("rope_type", options.pop("type", "default"))
     options.pop("type", None)
     if options.pop("partial_rotary_factor", 1.0) != 1.0:
         raise PretrainedError("partial_rotary_factor other than 1 is not supported by this family")
     original = options.pop("original_max_position_embeddings", None)
-    if kind not in ("default", "linear"):
-        options["original"] = positions if kind == "dynamic" or original is None else original
-    if kind == "longrope" and options.get("factor") is None:
+    if kind in ("llama3", "yarn", "longrope"):
+        options["original"] = config.get("original_max_position_embeddings") or original or positions
+    if kind == "dynamic":
+        options["original"] = positions  # whatever the configuration says
+    if kind == "yarn" and "truncate" in options:
+        options["truncate"] = bool(options["truncate"])  # null is no
+    if kind in ("yarn", "longrope") and options.get("factor") is None:
         options["factor"] = positions / options["original"]
     lists = ((name, tuple(value) if isinstance(value, list) else value) for name, value in options.items())
     try:
@@ -90,7 +98,7 @@ def rotary(config: dict, positions: int) -> tuple[float, tuple]:
 
 
 def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
-    """How many positions each layer sees; 0 is all."""
+    """How many positions each layer sees; 0 is all. As in transformers' AutoModel, a Mistral's kinds count."""
     width = config.get("sliding_window") or 0
     kinds = config.get("layer_types")
     if kind.startswith("qwen") and not config.get("use_sliding_window", False):
@@ -111,9 +119,14 @@ def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
 def to_config(model: Llama) -> dict:
     kind = _kind(model)
     shared, head = model.sizes()
-    scaling: dict[str, Any] = dict(model.rotary_scaling)
+    stretch, scaling = scaling_options(model.rotary_scaling)
+    if stretch == "dynamic" and scaling["original"] != model.positions:
+        raise PretrainedError(
+            f"rotary_scaling 'dynamic' with original={scaling['original']}, positions={model.positions}: published "
+            f"configurations have one number for both, so give the model positions={scaling['original']}; logits stay"
+        )
     if scaling:
-        scaling["rope_type"] = scaling.pop("type")
+        scaling["rope_type"] = stretch
         if "original" in scaling:
             scaling["original_max_position_embeddings"] = scaling.pop("original")
     config = {
@@ -137,6 +150,10 @@ def to_config(model: Llama) -> dict:
         **label_names(model.labels),
     }
     each = model.window if isinstance(model.window, tuple) else (model.window,) * model.layers
+    if len(set(each) - {0}) > 1:
+        raise PretrainedError(
+            f"window={model.window}: published configurations have one width besides 0; jann.save(folder, ...) keeps it"
+        )
     config["sliding_window"] = max(each) or None
     if kind.startswith("qwen"):
         config["use_sliding_window"] = max(each) > 0

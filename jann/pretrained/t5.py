@@ -10,7 +10,7 @@ MODEL = T5
 IGNORED = r"^(encoder|decoder)\.embed_tokens\.weight$"  # copies of the shared table
 
 
-def from_config(config: dict) -> T5:
+def from_config(config: dict, names: Sequence[str] = ()) -> T5:
     architecture(config, "T5ForConditionalGeneration")
     *gated, units = config.get("feed_forward_proj", "relu").split("-")
     if gated not in ([], ["gated"]):
@@ -41,7 +41,7 @@ def from_config(config: dict) -> T5:
 def to_config(model: T5) -> dict:
     units = activation_name(model.activation)
     if model.gated:
-        units = "gated-" + ("gelu" if units == "gelu_new" else units)
+        units = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(units, units)
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 
 from jann.models.vit import ViT
 from jann.pretrained.bert import dense, norm
-from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, refuse
+from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, lack, refuse
 from jann.pretrained.tables import Table
 
 MODEL = ViT
 IGNORED = "(?!)"
 
 
-def from_config(config: dict) -> ViT:
+def from_config(config: dict, names: Sequence[str] = ()) -> ViT:
+    """names: of the tensors, where they are known, for a bare encoder may lack its pooler"""
     embed = config.get("hidden_size", 768)
     bare = architecture(config, "ViTModel", "ViTForImageClassification") == "ViTModel"
-    if bare:
+    pooler = bare and not lack(names, "pooler.dense")
+    if pooler:
         refuse({"pooler_output_size": embed, **config}, pooler_output_size=embed, pooler_act="tanh")
     return ViT(
         size=_pixels(config.get("image_size", 224)),
@@ -26,7 +28,7 @@ def from_config(config: dict) -> ViT:
         hidden=config.get("intermediate_size", 3072),
         outputs=0 if bare else labels_of(config),
         qkv_bias=config.get("qkv_bias", True),
-        pooler=bare,
+        pooler=pooler,
         activation=activation(config.get("hidden_act", "gelu")),
         epsilon=config.get("layer_norm_eps", 1e-12),
     )

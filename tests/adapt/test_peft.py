@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import jann
 from jann.adapt import load_adapter, low_rank, merge, save_adapter
+from jann.adapt.peft_config import targets_of
 from jann.models import BERT, GPT2, MLP, T5, ViT
 from jann.pretrained import PretrainedError, WeightsError, from_pretrained
 from jann.trees import partition
@@ -147,6 +148,12 @@ def test_other_kinds_of_adapters_and_options_are_refused_by_name(saved, option, 
     edit(folder, **{option: value})
     with pytest.raises(PretrainedError, match=message):
         load_adapter(folder, GPT, params)
+
+
+def test_a_module_named_in_full_is_adapted_in_whatever_layers():
+    modules = [f"transformer.h.{i}.attn.{name}" for i in range(2) for name in ("c_attn", "c_proj")] + ["lm_head"]
+    config = {"layers_to_transform": [1], "target_modules": ["c_attn", "transformer.h.0.attn.c_proj", "lm_head"]}
+    assert targets_of(config, modules) == [modules[i] for i in (1, 2, 4)]
 
 
 def test_an_adapter_for_another_base_is_noticed(saved, drawn):

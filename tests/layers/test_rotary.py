@@ -54,6 +54,18 @@ def test_a_row_stretches_with_its_own_length_in_any_company(scaling, key):
         np.testing.assert_allclose(both.log_probabilities[row], single.log_probabilities[0], rtol=1e-4, atol=1e-5)
 
 
+def test_yarn_takes_a_magnitude_of_its_own_only_with_both_options():
+    yarn = (("type", "yarn"), ("factor", 4.0), ("original", 16))
+    alone, one, other = (0.1 * scale * math.log(4) + 1 for scale in (1, 0.7, 0.5))
+    assert rotary_frequencies(8, scaling=yarn)[1] == alone
+    assert rotary_frequencies(8, scaling=(*yarn, ("mscale", 0.7)))[1] == alone
+    assert rotary_frequencies(8, scaling=(*yarn, ("mscale", 0.7), ("mscale_all_dim", 0)))[1] == alone
+    assert rotary_frequencies(8, scaling=(*yarn, ("mscale", 0.7), ("mscale_all_dim", 0.5)))[1] == one / other
+    plain = rotary_frequencies(8)[0]
+    swapped = rotary_frequencies(8, scaling=(*yarn, ("beta_slow", 4), ("truncate", False)))[0]
+    np.testing.assert_allclose(swapped, plain, err_msg="as transformers has it where the span of the ramp is negative")
+
+
 def test_factors_must_be_one_a_frequency():
     with pytest.raises(ValueError, match="short_factor of longrope has 2 numbers for 3 frequencies"):
         rotary_frequencies(6, 100.0, LONG, jnp.arange(4))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from safetensors.flax import load_file, save_file
 
 import jann
+from jann.layers import exact_gelu
 from jann.models import BERT, GPT2, T5, Llama, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.llama import from_config as llama_of
@@ -36,7 +38,7 @@ MODELS = {
     "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
     "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
-    "t5": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, gated=True, tied=False, decoder_layers=1),
+    "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
@@ -144,6 +146,25 @@ def test_both_spellings_of_rotary_options():
         llama_of(sizes | {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}})
 
 
+def test_rotary_options_count_as_in_transformers():
+    yarn = {"rope_type": "yarn", "factor": 4.0}
+
+    def scaling(**options):
+        return dict(llama_of({"model_type": "llama", "max_position_embeddings": 64, **options}).rotary_scaling)
+
+    inside = yarn | {"original_max_position_embeddings": 32}
+    assert scaling(rope_scaling=inside)["original"] == 32
+    assert scaling(rope_parameters=inside, original_max_position_embeddings=16)["original"] == 16
+    long = {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
+    assert scaling(rope_scaling=long, original_max_position_embeddings=16)["factor"] == 4
+    both = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_scaling": yarn}
+    assert scaling(**both) == {"type": "yarn", "factor": 4.0, "original": 64}
+    assert llama_of({"model_type": "llama", **both}).rotary_base == 10_000
+    assert scaling(rope_scaling=yarn | {"truncate": None})["truncate"] is False
+    kinds = {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
+    assert llama_of({"model_type": "mistral", **kinds}).window == (0, 4096)
+
+
 def test_what_a_configuration_leaves_out_is_its_family_s_default():
     assert llama_of({"model_type": "llama"}) == Llama(32_000, 4096, 32, 32, 11_008)
     qwen = llama_of({"model_type": "qwen3", "hidden_size": 64})
@@ -233,6 +254,40 @@ def test_which_sentence_follows_and_which_answer_is_chosen_are_heads_on_the_sent
         assert load_file(tmp_path / hub.WEIGHTS).keys() == tensors.keys()
 
 
+@pytest.mark.parametrize("name", ["bert_features", "vit_features", "llama", "gpt2_untied"])
+def test_bare_models_may_lack_a_pooler_or_a_head(name, tmp_path, drawn):
+    """As transformers writes BertModel(config, add_pooling_layer=False), and every LlamaModel."""
+    model, params = MODELS[name], drawn(MODELS[name])
+    save_pretrained(tmp_path, model, params)
+    lost = re.compile("^(model|transformer)[.]|^lm_head.*|.*pooler.*")
+    tensors = {lost.sub("", name): tensor for name, tensor in load_file(tmp_path / hub.WEIGHTS).items()}
+    tensors.pop("")
+    save_file(tensors, tmp_path / hub.WEIGHTS)
+    bare = {"llama": "LlamaModel", "gpt2_untied": "GPT2Model"}
+    if name in bare:
+        with pytest.raises(WeightsError, match="lm_head.weight: missing"):
+            from_pretrained(tmp_path)
+        edit(tmp_path, architectures=[bare[name]])
+    found, read = from_pretrained(tmp_path)
+    changed = {"tied": True} if name in bare else {"pooler": False}
+    assert jann.to_json(found)["fields"].items() >= changed.items()
+    same(read, {part: leaf for part, leaf in params.items() if part not in ("head", "pooler")})
+    save_pretrained(tmp_path, found, read)
+    again, reread = from_pretrained(tmp_path)
+    assert again == found
+    same(reread, read)
+
+
+def test_an_untied_head_of_words_has_a_copy_of_its_bias(tmp_path, drawn):
+    model = MODELS["bert_untied"]
+    save_pretrained(tmp_path, model, drawn(model))
+    tensors = load_file(tmp_path / hub.WEIGHTS)
+    save_file({**tensors, "cls.predictions.bias": tensors["cls.predictions.decoder.bias"]}, tmp_path / hub.WEIGHTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same(from_pretrained(tmp_path)[1], drawn(model))
+
+
 def test_the_configuration_of_another_family_is_noticed(folder):
     edit(folder, model_type="gpt2", n_embd=8, n_head=2, n_layer=2, vocab_size=11)
     with pytest.raises(PretrainedError, match="architecture 'LlamaForCausalLM' is not one that jann knows: GPT2LM"):
@@ -286,4 +341,20 @@ def test_what_no_family_describes_is_not_written(tmp_path, drawn):
     odd = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, query_key_norm=True, mlp_bias=True)
     with pytest.raises(PretrainedError, match="no published family has the options"):
         save_pretrained(tmp_path, odd, drawn(odd))
+    for window in ((3, 5), (0, 3, 5)):
+        odd = Llama(vocab=11, embed=8, layers=len(window), heads=2, hidden=12, window=window, qkv_bias=True)
+        with pytest.raises(PretrainedError, match=r"window=\(.*3, 5\): published .* have one width besides 0"):
+            save_pretrained(tmp_path, odd, drawn(odd))
+    stretched = (("type", "dynamic"), ("factor", 4.0), ("original", 16))
+    odd = dataclasses.replace(LLAMA, positions=64, rotary_scaling=stretched)
+    with pytest.raises(PretrainedError, match=r"original=16, positions=64: .* give the model positions=16"):
+        save_pretrained(tmp_path, odd, drawn(odd))
     assert not (tmp_path / hub.WEIGHTS).exists()
+
+
+def test_configurations_say_what_transformers_reads_so():
+    span = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="span", labels=5)
+    assert len(hub.family_for(span).to_config(span)["id2label"]) == 2, "where an answer begins and ends"
+    for activation, name in ((exact_gelu, "gated-gelu_python"), (jax.nn.gelu, "gated-gelu")):
+        t5 = dataclasses.replace(MODELS["t5"], activation=activation)
+        assert hub.family_for(t5).to_config(t5)["feed_forward_proj"] == name
