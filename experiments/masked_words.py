@@ -252,7 +252,9 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    at_least_one(steps=steps, batch_size=batch_size, seeds=seeds)
+    if length < 2:
+        raise SystemExit(f"--length {length}: give at least 2, as each row begins with {NAMED['cls_token']}")
     few = data == "python_topics"
     dropout = (0.1 if few else 0.0) if dropout is None else dropout
     steps = (3000 if few else 8000) if steps is None else steps

@@ -4,7 +4,7 @@
     python -m experiments.stocks --data sp500
 
 The default prices are Google's from August 2004 to October 2008, real ones that come with matplotlib; S&P 500 and Apple
-are found through JANN_DATA. A model sees the returns, ranges and volumes of the last days and forecasts the next day's
+are downloaded. A model sees the returns, ranges and volumes of the last days and forecasts the next day's
 logarithmic return, which is a forecast of the price. The naive forecast is that the price stays. No published result is
 to be reached here: prices of liquid shares are close to a random walk, so a model that clearly beats the naive forecast
 has a leak. What is found is printed, with 95 % intervals from resampled stretches of test days.
@@ -215,7 +215,7 @@ def main(
     """Forecasts the next day's price, and says whether that is better than the last price, and worth its costs.
 
     Args:
-        data: Google's prices (with matplotlib), the S&P 500 or Apple's (through JANN_DATA).
+        data: Google's prices (with matplotlib), the S&P 500 or Apple's (downloaded).
         model: A linear map of the last days, or an LSTM over them.
         lookback: Trading days that a forecast is made from.
         cost: Share of the traded value that a change of position costs; 0.0005 is 5 basis points.
@@ -225,6 +225,8 @@ def main(
         out: The run folder, by default runs/stocks-DATA-MODEL. The same command goes on with an interrupted run.
     """
     at_least_one(lookback=lookback, seeds=seeds)
+    if not 0 <= cost < 0.5:  # a change from long to short costs it twice
+        raise SystemExit(f"--cost {cost:g}: a share of what is traded, from 0 to less than 0.5")
     out = out or Path(f"runs/stocks-{data}-{model}")
     run(out, jann.data.load(data), model_of(model, lookback, 4), lookback, RECIPE, cost, short, seeds, seed)
 

@@ -148,8 +148,10 @@ def main(
         seed: The first seed.
         out: The run folder, by default runs/vit_images-DATA. The same command goes on with an interrupted run.
     """
-    at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    at_least_one(patch=patch, epochs=epochs, batch_size=batch_size, seeds=seeds)
     setting = SETTINGS[data]
+    if patch is not None and setting.model.size % patch:
+        raise SystemExit(f"--patch {patch} must divide the image's {setting.model.size}")
     shape = {"patch": patch, "embed": embed, "layers": layers, "heads": heads, "hidden": hidden, "dropout": dropout}
     model = dataclasses.replace(setting.model, **given(**shape))
     training = given(

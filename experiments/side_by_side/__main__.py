@@ -11,7 +11,7 @@ import tyro
 
 from experiments.side_by_side.cases import CASES
 from experiments.side_by_side.harness import time_rivals
-from experiments.side_by_side.report import RECORD, machine, markdown, picture, summary
+from experiments.side_by_side.report import RECORD, machine, made, markdown, picture, summary
 from jann.training import write_json
 
 
@@ -43,14 +43,13 @@ def main(
         raise SystemExit(f"--rivals {' '.join(unknown)}: {case} has {', '.join(chosen.rivals)}")
     if rounds < 1:
         raise SystemExit(f"--rounds {rounds}: at least one is needed")
+    folder = made(out / case)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # as the rivals outside JAX are timed there, all are
     before = machine()
     timings = time_rivals(chosen, list(rivals or chosen.rivals), rounds, seconds)
     if not timings:
         raise SystemExit("none of the rivals is installed")
     found = summary(chosen, timings)
-    folder = out / case
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", {"machine": before, **found})
     picture(found).savefig(folder / "speed.png")
     text = markdown(found, before, rounds)

@@ -20,6 +20,15 @@ RECORD = Path(__file__).parent / "RESULTS.md"
 WIDE = 20  # times the median rival: from there on a picture goes by powers of ten
 
 
+def made(folder: Path) -> Path:
+    """The folder for what is found, made before anything is timed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"--out: the folder cannot be made ({error}): choose another") from None
+    return folder
+
+
 def machine() -> dict:
     """The processor, how many cores this process may use, how busy they are, and what is installed."""
     model = platform.processor() or platform.machine()

@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator
 
 from experiments.side_by_side.cases import decoders, small_mlp
 from experiments.side_by_side.cases.decoders import Sizes
-from experiments.side_by_side.report import RECORD, machine, section
+from experiments.side_by_side.report import RECORD, machine, made, section
 from jann.plots.style import COLORS, FAINT, Picture, house_style, quiet
 from jann.training import write_json
 
@@ -158,6 +158,7 @@ def main(
     """
     if unknown := set(axes) - set(POINTS):
         raise SystemExit(f"--axes {' '.join(unknown)}: there are {', '.join(POINTS)}")
+    made(out)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     before = machine()
     rows, lines = [], [
@@ -173,7 +174,6 @@ def main(
             f"| {row['multiplications_slope']:.2f} |"
         )
         print(lines[-1], flush=True)
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", {"machine": before, "rows": rows})
     picture(rows).savefig(out / "scaling.png")
     print(f"wrote {out}")

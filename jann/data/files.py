@@ -24,18 +24,19 @@ def places() -> list[Path]:
     return [*([Path(given)] if given else []), Path(pooch.os_cache("jann"))]
 
 
-def find(relative: str, url: str | None = None, known_hash: str | None = None) -> Path:
+def find(relative: str, url: str | None = None, known_hash: str | None = None, source: str = "") -> Path:
     """The path of a dataset's file, such as "mnist/train-images-idx3-ubyte.gz".
 
     Looked for in the folder JANN_DATA, then in the cache, then fetched from `url` into the cache. Raises
-    MissingData where it is nowhere, with the places to put it; DataError where what was fetched has another
-    hash.
+    MissingData where it is nowhere, with the places to put it, and without `url` what its `source` is;
+    DataError where what was fetched has another hash.
     """
     for folder in places():
         if (folder / relative).is_file():
             return folder / relative
     if url is None:
-        raise MissingData(f"{relative} is missing and cannot be downloaded: {where_to_put(relative)}")
+        source = source and f" ({source})"
+        raise MissingData(f"{relative} is missing and cannot be downloaded{source}: {where_to_put(relative)}")
 
     import pooch
 

@@ -203,8 +203,9 @@ def etth1() -> Series:
 def sp500() -> Series:
     """The index S&P 500 on each trading day: 2001-2009 train, 2010 validation, 2011 test."""
     columns = ("Open", "High", "Low", "Close", "Volume")
-    files = ("timeseries/GSPC_daily_2001_2010.csv", "timeseries/GSPC_daily_2011.csv")
-    before, test = (_known("sp500", file, None, "Date", columns) for file in files)
+    url = "https://raw.githubusercontent.com/edwardhdlu/q-trader/master/data/%5EGSPC"
+    files = {"timeseries/GSPC_daily_2001_2010.csv": f"{url}.csv", "timeseries/GSPC_daily_2011.csv": f"{url}_2011.csv"}
+    before, test = (_known("sp500", *file, "Date", columns) for file in files.items())
     times, values = (np.concatenate([getattr(part, name) for part in (before, test)]) for name in ("times", "values"))
     year_2010 = int(np.searchsorted(times, np.datetime64("2010-01-01")))
     return Series("sp500", times, values, columns, (year_2010, len(before.times), len(times)), before.origin)

@@ -1,8 +1,13 @@
 """Checkpoints of runs, through Orbax: written in the background, whole or not at all."""
 
+import contextlib
+import dataclasses
 import json
 import logging
 import math
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ SECONDS = 30  # from one checkpoint to the next: much less, and small models wri
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be used as asked."""
+    """A checkpoint cannot be used as asked, or not be written."""
 
 
 class Checkpoints:
@@ -38,7 +43,7 @@ class Checkpoints:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as preserve
         from orbax.checkpoint.checkpoint_managers import save_decision_policy as decide
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, and here in one line
         if best is not None and best[1] not in ("max", "min"):
             raise ValueError(f"best={best}: the second part is 'max' or 'min'")
         self.folder = Path(folder).absolute() / "checkpoints"
@@ -52,14 +57,16 @@ class Checkpoints:
             tracked = {"best_fn": self._score, "best_mode": best[1]}  # else Orbax would not write the metrics
         if read_only and not self.folder.exists():
             raise CheckpointError(f"{self.folder} does not exist: there is no checkpoint to read")
-        self._ocp = ocp
+        self._ocp, self._decide = ocp, decide.ContinuousCheckpointingPolicy(minimum_interval_secs=SECONDS)
+        self._writing: int | None = None
+        self._last: timedelta | None = None
         self._manager = ocp.CheckpointManager(
             self.folder,
             # There is little to compress, and one data base for all arrays is written half as fast as a file for each.
             item_handlers=ocp.PyTreeCheckpointHandler(use_compression=False, use_ocdbt=False),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy(policies),
-                save_decision_policy=decide.ContinuousCheckpointingPolicy(minimum_interval_secs=SECONDS),
+                save_decision_policy=self,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -71,7 +78,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self._manager.close()
+        with self._written():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
@@ -93,17 +101,45 @@ class Checkpoints:
         return value if not math.isnan(value) else math.inf if mode == "min" else -math.inf
 
     def due(self, step: int) -> bool:
-        """Whether it is time for a checkpoint: there is none yet, or half a minute has passed and it is written."""
+        """Whether it is time for one: this process has written none yet, or half a minute has passed and it is whole.
+
+        Of several processes the first decides.
+        """
         return self._manager.should_save(step)
 
+    def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
+        """Orbax asks this: its own policy, by a clock that nobody sets in place of the dates of checkpoints."""
+        now = dataclasses.replace(step, time=_clock())
+        last = [] if self._last is None else [dataclasses.replace(step, time=self._last)]
+        return self._decide.should_save(now, last, context=context)
+
     def save(self, step: int, tree: Tree, metrics: dict[str, float] | None = None) -> None:
-        """Starts writing `tree` as the checkpoint of `step`; what is in memory may change or be donated at once."""
+        """Starts writing `tree` as the checkpoint of `step`; what is in memory may change or be donated at once.
+
+        Raises CheckpointError if this one or the one before cannot be written, as do `wait` and the end of the context.
+        """
         flat = _flat(jax.tree.map(lambda leaf: jnp.copy(_data(leaf)), tree))
-        self._manager.save(step, args=self._ocp.args.PyTreeSave(flat), metrics=metrics, force=True)
+        self.wait()
+        self._writing, self._last = step, _clock()
+        with self._written():
+            self._manager.save(step, args=self._ocp.args.PyTreeSave(flat), metrics=metrics, force=True)
 
     def wait(self) -> None:
         """Returns when everything that was started is on disk."""
-        self._manager.wait_until_finished()
+        with self._written():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise what they like, for a full disk too
+            whole = [step for step in self.steps() if step != self._writing]
+            kept = f"the run goes on from step {whole[-1]}" if whole else "there is none before it"
+            raise CheckpointError(
+                f"cannot write the checkpoint of step {self._writing} in {self.folder} ({_first_line(error)}): "
+                f"make room if the disk is full; {kept}"
+            ) from error
 
     def restore(self, template: Tree, step: int | None = None) -> Tree:
         """The checkpoint of `step` (by default the latest) with the structure, dtypes and shardings of `template`.
@@ -171,8 +207,18 @@ class Checkpoints:
     def _damaged(self, step: int, error: Exception) -> CheckpointError:
         earlier = [s for s in self.steps() if s < step]
         mend = f"delete that folder to go on from step {earlier[-1]}" if earlier else "delete it to start afresh"
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        return CheckpointError(f"the checkpoint {self.folder / str(step)} is damaged or incomplete ({first}): {mend}")
+        where = self.folder / str(step)
+        return CheckpointError(f"the checkpoint {where} is damaged or incomplete ({_first_line(error)}): {mend}")
+
+
+def _first_line(error: Exception) -> str:
+    """What the error says: of a long line both ends, as TensorStore names files first and causes last."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 200 else f"{line[:98]} ... {line[-98:]}"
+
+
+def _clock() -> timedelta:
+    return timedelta(seconds=time.monotonic())
 
 
 def _flat(tree: Tree) -> dict[str, Any]:

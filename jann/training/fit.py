@@ -21,7 +21,7 @@ from jann.core import Model, ShapeError, check
 from jann.saving import MODEL, WEIGHTS, save, to_json
 from jann.training.checkpoint import Checkpoints
 from jann.training.diagnose import NonFiniteError
-from jann.training.logs import Log, Progress, RunFolderError, open_run
+from jann.training.logs import Log, Progress, RunFolderError, only_writer, open_run
 from jann.training.loops import are_arrays, chunks, refuse_no_state
 from jann.training.state import Step, TrainState, eval_params
 from jann.trees import Tree, copied
@@ -69,9 +69,9 @@ def fit(
     Raises NonFiniteError when a loss or the parameters become NaN or infinite: it carries the step and the last good
     train state, and `jann.diagnose` says which layer it came from. Of several members (a train state stacked along a
     leading axis) the others go on and a warning names those; what is best is then judged without them. Raises
-    RunFolderError or CheckpointError for a folder that cannot be used, or that holds the run of another model;
-    ValueError for n < 1 or patience < 1, for a name that both step and `evaluate` report, and where the train state has
-    only a part of the `model` that is to be saved.
+    RunFolderError or CheckpointError for a folder that cannot be used or written, in which another process writes, or
+    that holds the run of another model; ValueError for n < 1 or patience < 1, for a name that both step and `evaluate`
+    report, and where the train state has only a part of the `model` that is to be saved.
     """
     refuse_no_state(train_state)
     if isinstance(train_state.step, jax.core.Tracer):
@@ -101,6 +101,7 @@ def fit(
         interrupt, checkpoints = closing.enter_context(Interrupt()), None
         if folder is not None:
             folder = _writable(folder)
+            closing.enter_context(only_writer(folder))
             if model is not None:
                 open_run(folder, to_json(model), MODEL)
             checkpoints = closing.enter_context(Checkpoints(folder, keep, best))
@@ -164,7 +165,7 @@ def fit(
                         saved = done
                 if stop:
                     break
-    if saved_as_model:
+    if saved_as_model and jax.process_index() == 0:
         save(folder, model, eval_params(train_state))
     return train_state, log.history()
 
@@ -204,7 +205,7 @@ def _writable(folder: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
         probe.write_text("")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have been here
     except OSError as error:
         raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another") from None
     return folder

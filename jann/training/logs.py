@@ -1,20 +1,31 @@
 """What a run leaves for people to read: metrics as JSON lines, a configuration, progress on the screen."""
 
+import contextlib
 import importlib.util
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jann.saving import MODEL, up_to_date
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
+
+LOCK = ".lock"
+
 
 class RunFolderError(OSError):
-    """A run folder cannot be used: not writable, or it holds a run of another configuration."""
+    """A run folder cannot be used: not writable, in use, or it holds a run of another configuration."""
 
 
 def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.json") -> Path:
@@ -40,7 +51,7 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
         raise RunFolderError(f"cannot write the run folder {folder}: {error}; choose another with --out") from None
     found = up_to_date(found)
     if found is not None and found != config:
-        begun = any(part.is_file() and part.name not in ("config.json", MODEL) for part in folder.rglob("*"))
+        begun = any(part.is_file() and part.name not in ("config.json", MODEL, LOCK) for part in folder.rglob("*"))
         if not begun and found.keys() == config.keys():
             write_json(file, config)
             return folder
@@ -48,6 +59,29 @@ def open_run(folder: str | Path, config: dict[str, Any], name: str = "config.jso
         differ = ", ".join(f"{name} was {found.get(name)!r}, is {config.get(name)!r}" for name in names)
         raise RunFolderError(f"{folder} holds a run of another configuration ({differ}): choose another, or delete it")
     return folder
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing in a run folder; its lock ends with the process, however that ends.
+
+    Of several that train together, the first holds it. Without locks (Windows, some network drives) it does nothing.
+
+    Raises RunFolderError where another process writes.
+    """
+    if fcntl is None or jax.process_index() > 0:
+        yield
+        return
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's not inherited by processes it starts
+        except (BlockingIOError, PermissionError):
+            raise RunFolderError(
+                f"another process is writing in {folder}: wait for it or choose another folder"
+            ) from None
+        except OSError:  # of a file system without locks
+            pass
+        yield
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -66,12 +100,15 @@ def _finite(value: Any) -> Any:
 
 
 class Log:
-    """`metrics.jsonl` of a run: one row a line, `{"step": ..., name: number, ...}`; TensorBoard events on request."""
+    """`metrics.jsonl` of a run: one row a line, `{"step": ..., name: number, ...}`; TensorBoard events on request.
+
+    Of several processes that train together all hold the rows, and the first writes them.
+    """
 
     def __init__(self, folder: Path | None, tensorboard: bool = False):
         self.file = None if folder is None else folder / "metrics.jsonl"
         self.rows: list[dict] = []
-        self._events = None
+        self._events, self._writes = None, jax.process_index() == 0
         if tensorboard:
             if folder is None:
                 raise ValueError("tensorboard=True needs a folder for the event files")
@@ -79,27 +116,31 @@ class Log:
                 from tensorboardX import SummaryWriter
             except ImportError:
                 raise ImportError("TensorBoard event files need: pip install 'jann[tensorboard]'") from None
-            self._events = SummaryWriter(str(folder / "tensorboard"))
+            if self._writes:
+                self._events = SummaryWriter(str(folder / "tensorboard"))
 
     def resume(self, step: int) -> None:
-        """Keeps the rows up to `step`; what an interrupted run wrote later, or half, is dropped."""
+        """Keeps the rows up to `step`; what an interrupted run wrote later, or half, or twice, is dropped."""
         if self.file is None or not self.file.exists():
             return
+        last = -math.inf
         for line in self.file.read_text().splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
                 break
-            if row["step"] <= step:
+            if last < row["step"] <= step:
                 self.rows.append(row)
-        partial = self.file.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        partial.replace(self.file)
+                last = row["step"]
+        if self._writes:
+            partial = self.file.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+            partial.replace(self.file)
 
     def write(self, row: dict[str, Any]) -> None:
         row = {name: np.asarray(value).tolist() for name, value in row.items()}
         self.rows.append(row)
-        if self.file is not None:
+        if self.file is not None and self._writes:
             with self.file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if self._events is not None:

@@ -211,8 +211,10 @@ def test_without_network_the_error_says_which_file_from_where_and_where_to(folde
     name = "mnist/train-images-idx3-ubyte.gz"
     assert f"https://ossci-datasets.s3.amazonaws.com/{name}" in message
     assert str(data / name) in message and str(cache / name) in message
-    with pytest.raises(jann.data.MissingData, match="train10k.bin.gz is missing and cannot be"):
+    with pytest.raises(jann.data.MissingData, match="train10k.bin.gz is missing and cannot be .*cyizhuo/CIFAR-10-"):
         jann.data.load("cifar10_subset")
+    with pytest.raises(jann.data.MissingData, match="https://raw.githubusercontent.com/edwardhdlu/q-trader/.*GSPC.csv"):
+        jann.data.load("sp500")
 
 
 def test_without_the_variable_the_error_names_it(folders, monkeypatch):

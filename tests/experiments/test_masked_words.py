@@ -85,6 +85,11 @@ def test_the_same_command_goes_on_where_it_was(finished):
         masked_words.run(out, texts, model, RECIPE, seeds=2, seed=3)
 
 
+def test_rows_without_room_for_a_word_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"--length 1: give at least 2, as each row begins with \[CLS\]"):
+        masked_words.main(length=1, out=tmp_path / "run")
+
+
 def test_masks_of_validation_are_fixed_and_those_of_training_are_not():
     texts, again = prepared(), prepared()
     for name in texts.validation:

@@ -134,6 +134,13 @@ def test_unknown_options_are_named(options, message):
         command.main(**options)
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "time_rivals", pytest.fail)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="--out: the folder cannot be made .*/file.*: choose another"):
+        command.main(out=tmp_path / "file")
+
+
 def test_a_case_in_seconds_times_whole_processes():
     found = time_rivals(CASES["import"], ["jax"], rounds=1, seconds=0.01, say=lambda _: None)
     assert 0.1 < found["jax"].figures[0] < 60

@@ -118,3 +118,9 @@ def test_features_are_ratios_of_the_days(tmp_path):
     np.testing.assert_allclose(got.values[:, 0], np.log(close[1:] / close[:-1]))
     np.testing.assert_allclose(got.values[:, 1], np.log(series.values[1:, 1] / series.values[1:, 2]))
     np.testing.assert_allclose(got.values[:, 3], np.log(volume[1:] / volume[:-1]))
+
+
+@pytest.mark.parametrize("cost", [2.0, -1.0, float("nan")])
+def test_costs_that_are_no_share_are_refused(cost, tmp_path):
+    with pytest.raises(SystemExit, match=f"--cost {cost:g}: a share of what is traded, from 0 to less than 0.5"):
+        stocks.main(cost=cost, out=tmp_path / "run")

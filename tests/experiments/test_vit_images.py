@@ -51,6 +51,13 @@ def test_every_setting_is_a_model_of_its_images():
         assert jann.count(setting.model) > 10_000, name  # which raises where patches or heads do not fit
 
 
+@pytest.mark.parametrize("data, patch, size", [("digits", 3, 8), ("fashion_mnist", 5, 28)])
+def test_a_patch_that_does_not_divide_the_image_is_refused_before_anything_is_made(data, patch, size, tmp_path):
+    with pytest.raises(SystemExit, match=f"--patch {patch} must divide the image's {size}"):
+        vit_images.main(data=data, patch=patch, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_narrow_model_starts_with_larger_positions(drawn):
     model = vit_images.SETTINGS["digits"].model
     before = drawn(model)

@@ -2,9 +2,12 @@
 
 import gc
 import json
+import re
 import socket
 import subprocess
 import sys
+import time
+from datetime import timedelta
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ import pytest
 
 import jann
 from jann import CheckpointError, Checkpoints
+from jann.training import checkpoint as module
 
 
 def tree(seed=0, size=3):
@@ -74,6 +78,45 @@ def test_the_latest_are_kept_and_an_earlier_one_can_be_chosen(tmp_path):
         assert int(checkpoints.restore(tree(), step=2)["count"]) == 2
         with pytest.raises(CheckpointError, match=r"holds no checkpoint of step 1; it has \[2, 3\]"):
             checkpoints.restore(tree(), step=1)
+
+
+def test_one_is_due_by_the_time_that_passed_whatever_the_dates_are(tmp_path, monkeypatch):
+    clock = [timedelta(0)]
+    monkeypatch.setattr(module, "_clock", lambda: clock[0])
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"count": jnp.int32(1)})
+    (file,) = (tmp_path / "checkpoints" / "1").glob("_CHECKPOINT_METADATA")
+    ahead = {"init_timestamp_nsecs": 2 * time.time_ns(), "commit_timestamp_nsecs": 2 * time.time_ns()}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **ahead}))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.due(2)
+        checkpoints.save(2, {"count": jnp.int32(2)})
+        checkpoints.wait()
+        assert not checkpoints.due(3)
+        clock[0] += timedelta(seconds=module.SECONDS)
+        assert checkpoints.due(3)
+
+
+def test_what_cannot_be_written_is_one_error_that_names_the_last_whole_one(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ValueError(f"RESOURCE_EXHAUSTED: {'folder/' * 40}: No space left on device\nand more")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"count": jnp.int32(1)})
+        checkpoints.wait()
+        for name, write in {
+            "save": lambda: checkpoints.save(2, {"count": jnp.int32(2)}),
+            "wait_until_finished": checkpoints.wait,
+            "close": checkpoints.__exit__,
+        }.items():
+            with monkeypatch.context() as disk, pytest.raises(CheckpointError) as error:
+                disk.setattr(checkpoints._manager, name, full)
+                write()
+            assert re.fullmatch(
+                r"cannot write the checkpoint of step 2 in .* \(RESOURCE_.* \.\.\. .* No space left on device\): "
+                r"make room if the disk is full; the run goes on from step 1",
+                str(error.value),
+            )
 
 
 def test_a_checkpoint_of_something_else_lists_what_differs(tmp_path):

@@ -71,7 +71,7 @@ def test_the_run_folder_is_for_people_and_programs(tmp_path):
     assert model == MODEL
     assert_bits(params, end.params)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["checkpoints", "metrics.jsonl", "model.json", "model.safetensors"]
+    assert names == [".lock", "checkpoints", "metrics.jsonl", "model.json", "model.safetensors"]
 
 
 def test_ten_and_ten_are_twenty_through_a_folder(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import jann
+from jann.training.logs import only_writer
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -115,6 +116,17 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path, kind, ki
     end, trained = to_the_end(kind, folder, steps)
     assert end == whole
     assert not unfinished(folder)
+
+
+def test_a_second_process_is_refused_until_the_first_ends_however_it_does(tmp_path):
+    first = Worker("plain", tmp_path, 100_000)
+    first.wait_for(lambda: finished(tmp_path))
+    with pytest.raises(jann.RunFolderError, match=f"another process is writing in {tmp_path}: wait for it or choose"):
+        with only_writer(tmp_path):
+            pass
+    first.finish(signal.SIGKILL)
+    with only_writer(tmp_path), only_writer(tmp_path):
+        pass
 
 
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jann
-from jann.training.logs import Log, Progress, RunFolderError, open_run, write_json
+from jann.training.logs import Log, Progress, RunFolderError, only_writer, open_run, write_json
 
 
 def test_rows_are_json_lines_of_plain_numbers(tmp_path):
@@ -22,6 +22,15 @@ def test_rows_are_json_lines_of_plain_numbers(tmp_path):
     np.testing.assert_array_equal(history["loss"], [0.5, np.nan])
     np.testing.assert_array_equal(history["members"], [[1.0, 2.0], [np.nan, np.nan]])
     np.testing.assert_array_equal(history["late"], [np.nan, 3])
+
+
+def test_rows_that_two_processes_wrote_are_kept_once(tmp_path):
+    steps = [1, 1, 2, 3, 2, 3, 4]
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in steps))
+    log = Log(tmp_path)
+    log.resume(3)
+    assert log.rows == [{"step": step} for step in (1, 2, 3)]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def test_resuming_keeps_whole_rows_up_to_the_step(tmp_path):
@@ -60,6 +69,8 @@ def test_a_model_that_gained_a_field_goes_on_and_another_does_not(tmp_path):
 def test_a_folder_in_which_nothing_was_measured_takes_another_configuration(tmp_path):
     open_run(tmp_path, {"batch_size": 0})
     open_run(tmp_path / "seed-0", {"name": "MLP"}, "model.json")
+    with only_writer(tmp_path / "seed-0"):
+        pass
     open_run(tmp_path, {"batch_size": 32})
     assert json.loads((tmp_path / "config.json").read_text()) == {"batch_size": 32}
     (tmp_path / "seed-0" / "metrics.jsonl").touch()
