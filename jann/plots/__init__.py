@@ -1,7 +1,8 @@
 """Figures from histories, parameters and activations.
 
 Each function returns a matplotlib Figure, which notebooks show and `.savefig(path)` saves; nothing needs
-closing.
+closing. Titles, labels and names are drawn as they are: a dollar sign starts no formula (`parse_math=True` in
+matplotlib's setters allows one).
 """
 
 from jann.plots.boundaries import decision_boundary

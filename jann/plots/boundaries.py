@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, INK, MARKERS, chart, house_style, legend_beside
+from jann.plots.style import COLORS, INK, MARKERS, chart, describe, house_style, legend_beside
 
 
 @house_style
@@ -43,7 +43,7 @@ def decision_boundary(
     if labels.max() >= classes:
         raise ValueError(f"labels go up to {labels.max()} but predict gives {classes} classes")
 
-    figure, axes = chart(5.2, 4.0)
+    figure, axes = chart(4.4, 4.0)
     colors = np.array([to_rgb(COLORS[k % len(COLORS)]) for k in range(classes)])
     shades = 1 - 0.4 * (1 - as_probabilities(scores) @ colors)
     extent = (across[0], across[-1], up[0], up[-1])
@@ -55,23 +55,17 @@ def decision_boundary(
         margin = (scores[:, k] - np.delete(scores, k, 1).max(1)).reshape(resolution, resolution)
         if margin.min() < 0 < margin.max():
             axes.contour(across, up, margin, levels=[0], colors=INK, linewidths=1)
+    drawn = []
     for k in range(classes):
         here = points[labels == k]
-        color, marker = COLORS[k % len(COLORS)], MARKERS[k % len(MARKERS)]
-        axes.scatter(
-            *here.T,
-            s=22,
-            c=color,
-            marker=marker,
-            edgecolors="white",
-            linewidths=0.5,
-            label=f"class {k}",
-            zorder=3,
-        )
+        # Neighbours differ in both; after as many classes as there are colours the markers are shifted.
+        color, marker = COLORS[k % len(COLORS)], MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
+        look = {"c": color, "marker": marker, "edgecolors": "white", "linewidths": 0.5}
+        drawn.append(axes.scatter(*here.T, s=22, label=f"class {k}", zorder=3, **look))
     axes.grid(False)
-    axes.set(xlim=extent[:2], ylim=extent[2:], xlabel="x₁", ylabel="x₂")
-    axes.set_title(title)
-    legend_beside(axes)
+    axes.set(xlim=extent[:2], ylim=extent[2:])
+    describe(axes, title, "x₁", "x₂")
+    legend_beside(axes, drawn, len(COLORS) * len(MARKERS))
     return figure
 
 

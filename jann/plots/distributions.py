@@ -5,10 +5,10 @@ import re
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from jann.plots.inputs import as_array
-from jann.plots.style import COLORS, FAINT, LARGE, NORMAL, SMALL, Picture, house_style, quiet, wrapped
+from jann.plots.inputs import as_array, finite_range
+from jann.plots.style import COLORS, FAINT, LARGE, NORMAL, SMALL, Picture, broken, house_style, lines_height, quiet
 
 PANEL_WIDTH, PANEL_HEIGHT, LEFT, MARGIN = 1.8, 0.95, 0.5, 0.12  # inches
 
@@ -31,11 +31,13 @@ def histogram(tree, bins: int = 50, columns: int = 4, title: str | None = None) 
         arrays[name] = as_array(name, leaf)
     names = sorted(arrays, key=by_number)
     columns, rows = min(columns, len(names)), -(-len(names) // columns)
-    heads = {name: wrapped(name.replace("/", " / "), PANEL_WIDTH, NORMAL) for name in names}
-    above = 0.3 + 1.2 * NORMAL / 72 * max(map(len, heads.values()))
+    heads = {name: broken(name.replace("/", " / "), PANEL_WIDTH) for name in names}
+    above = 0.3 + lines_height(heads.values(), NORMAL)
     pitch = PANEL_HEIGHT + above + 0.25
-    over = 0.25 if title else 0.0
-    width, height = max(MARGIN + columns * (PANEL_WIDTH + LEFT) + 0.1, 2.6), 2 * MARGIN + over + rows * pitch
+    width = max(MARGIN + columns * (PANEL_WIDTH + LEFT) + 0.1, 2.6)
+    title = broken(title, width - 2 * MARGIN, LARGE)
+    over = lines_height([title], LARGE) + 0.08 * bool(title)
+    height = 2 * MARGIN + over + rows * pitch
     figure = Picture((width, height))
     if title:
         figure.text(MARGIN / width, 1 - MARGIN / height, title, va="top", size=LARGE)
@@ -47,20 +49,23 @@ def histogram(tree, bins: int = 50, columns: int = 4, title: str | None = None) 
         axes = quiet(figure.add_axes(box))
         values = arrays[name].ravel()
         finite = values[np.isfinite(values)].astype(np.float64)
-        counts, edges = np.histogram(finite, bins)
+        low, high = finite_range(finite)
+        alike = high - low <= 1e-6 * max(abs(low), abs(high))  # no ticks could tell them apart
+        room = max(0.5, 1e-5 * abs(low)) if alike else 0.0
+        counts, edges = np.histogram(finite, bins, (low - room, high + room))
         axes.stairs(counts, edges, fill=True, color=COLORS[0])
         if finite.size:
             axes.set_yscale("log")
             axes.set_ylim(0.7, max(2 * counts.max(), 15))
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        if edges[0] < 0 < edges[-1]:
+        axes.xaxis.set_major_locator(FixedLocator([low][: finite.size]) if alike else MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.8g}"))
+        if low < 0 < high:
             axes.axvline(0, color=FAINT, linewidth=0.6, zorder=0)
         said = f"{list(arrays[name].shape)}"
-        said += f"  std {finite.std():.2g}" if finite.size else ""
+        said += f"  std {(finite - low).std():.2g}" if finite.size else ""
         said += f"  {values.size - finite.size} not finite" if finite.size < values.size else ""
-        axes.set_title("\n".join(heads[name]), size=NORMAL, pad=13)
+        axes.set_title(heads[name], size=NORMAL, pad=13)
         axes.text(0, 1.04, said, transform=axes.transAxes, size=SMALL, color=FAINT)
     return figure
 

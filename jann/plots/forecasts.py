@@ -15,7 +15,9 @@ from jann.plots.style import (
     NORMAL,
     POSITIVE,
     Picture,
+    broken,
     house_style,
+    lines_height,
     quiet,
     text_width,
 )
@@ -53,27 +55,35 @@ def forecasts(
     order = np.argsort(levels)
     levels, predicted = np.asarray(levels)[order], predicted[..., order]
 
-    columns = min(columns, len(truth))
+    columns = max(1, min(columns, len(truth)))
     rows = -(-len(truth) // columns)
     width = 0.3 + 3.4 * columns
-    figure = Picture((width, 0.6 + 1.55 * rows + 0.25 * bool(title)), layout="constrained")
+    heads, xlabel = [broken(name, 2.8, NORMAL + 1) for name in names], broken(xlabel, 2.8, NORMAL + 1)
+    title = broken(title, width - 0.2, LARGE)
+    height = 0.45 + lines_height([title], LARGE) + lines_height([xlabel], NORMAL + 1)
+    height += rows * (1.4 + lines_height(heads, NORMAL + 1))
+    figure = Picture((width, height), layout="constrained")
     past, ahead = np.arange(-history.shape[1] + 1, 1), np.arange(1, truth.shape[1] + 1)
     drawn: dict[str, object] = {}
-    for index, name in enumerate(names):
+    dots = {"marker": "o" if len(ahead) == 1 else None, "markersize": 4}  # one step makes no line
+    for index, head in enumerate(heads):
         axes = quiet(figure.add_subplot(rows, columns, index + 1))
         drawn["history"] = axes.plot(past, history[index], color=FAINT, linewidth=1)[0]
         for low in range(len(levels) // 2):
             ends = predicted[index, :, low], predicted[index, :, -1 - low]
             label = f"{levels[low]:g} to {levels[-1 - low]:g} quantile"
-            drawn[label] = axes.fill_between(ahead, *ends, color=POSITIVE, alpha=0.18, linewidth=0)
-        drawn["truth"] = axes.plot(ahead, truth[index], color=INK, linewidth=1.2)[0]
+            if len(ahead) == 1:
+                drawn[label] = axes.vlines(ahead, *ends, color=POSITIVE, alpha=0.18, linewidth=6)
+            else:
+                drawn[label] = axes.fill_between(ahead, *ends, color=POSITIVE, alpha=0.18, linewidth=0)
+        drawn["truth"] = axes.plot(ahead, truth[index], color=INK, linewidth=1.2, **dots)[0]
         if len(levels) % 2:
             level = levels[len(levels) // 2]
             label = "forecast" if quantiles is None else "median" if level == 0.5 else f"{level:g} quantile"
-            drawn[label] = axes.plot(ahead, predicted[index, :, len(levels) // 2], color=HIGHLIGHT)[0]
+            drawn[label] = axes.plot(ahead, predicted[index, :, len(levels) // 2], color=HIGHLIGHT, **dots)[0]
         axes.axvline(0.5, color=FAINT, linewidth=0.6)
-        axes.set_title(name, size=NORMAL + 1)
-        axes.margins(x=0.01)
+        axes.set_title(head, size=NORMAL + 1)
+        axes.margins(x=0.04 if len(ahead) == 1 else 0.01)
         if index + columns >= len(names):
             axes.set_xlabel(xlabel)  # not of the figure, whose label would lie where the legend does
     if title:
@@ -89,17 +99,24 @@ def importances(groups: Mapping[str, Mapping[str, float]], xlabel: str = "mean w
     """Draw groups {"past": {"hour": 0.3, ...}, ...} as bars, a panel a group, the largest on top: -> Figure"""
     if not groups or not all(groups.values()):
         raise ValueError('groups needs variables in each group: {"past": {"hour": 0.3}}')
-    longest = max(text_width(name) for weights in groups.values() for name in weights)
-    heights = [len(weights) for weights in groups.values()]
-    size = (longest + 3.6, 0.5 + sum(0.3 + 0.24 * n for n in heights) + 0.25 * bool(title))
-    figure = Picture(size, layout="constrained")
-    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=[n + 0.4 for n in heights])
-    for index, (axes, (name, weights)) in enumerate(zip(panels[:, 0], groups.items(), strict=True)):
-        weights = dict(sorted(weights.items(), key=lambda item: item[1]))
-        bars = quiet(axes).barh(list(weights), list(weights.values()), height=0.7, color=COLORS[index % len(COLORS)])
-        axes.bar_label(bars, fmt="{:.2f}", padding=2, size=NORMAL - 1, color=INK)
+    heads, xlabel = [broken(name, 3.0, NORMAL + 1) for name in groups], broken(xlabel, 3.0, NORMAL + 1)
+    title = broken(title, 4.0, LARGE)
+    bars = [sorted(weights.items(), key=lambda bar: bar[1]) for weights in groups.values()]
+    names = [[broken(name, 2.5) for name, _ in group] for group in bars]
+    thick = 0.1 + lines_height(sum(names, []), NORMAL)
+    heights = [thick * len(group) for group in names]
+    width = 3.6 + max(text_width(name) for group in names for name in group)
+    above = 0.15 + lines_height(heads, NORMAL + 1)
+    height = 0.35 + lines_height([title], LARGE) + lines_height([xlabel], NORMAL + 1)
+    figure = Picture((width, height + sum(heights) + above * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=[0.1 + h for h in heights])
+    for index, (axes, head, group) in enumerate(zip(panels[:, 0], heads, names, strict=True)):
+        weights, color = [weight for _, weight in bars[index]], COLORS[index % len(COLORS)]
+        drawn = quiet(axes).barh(range(len(group)), weights, height=0.7, color=color)
+        axes.set_yticks(range(len(group)), group)
+        axes.bar_label(drawn, fmt="{:.2f}", padding=2, size=NORMAL - 1, color=INK)
         axes.grid(False, axis="y")
-        axes.set_title(name, size=NORMAL + 1)
+        axes.set_title(head, size=NORMAL + 1)
         axes.margins(x=0.12)
     panels[-1, 0].set_xlabel(xlabel)
     if title:

@@ -3,11 +3,26 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jann.plots.inputs import as_array, finite_range, largest_size, same_length
-from jann.plots.style import AMOUNT, HIGHLIGHT, LARGE, SIGNED, SMALL, canvas, color_bar, house_style, wrapped
+from jann.plots.style import (
+    AMOUNT,
+    GREYS,
+    HIGHLIGHT,
+    LARGE,
+    NOT_FINITE,
+    SIGNED,
+    SMALL,
+    broken,
+    canvas,
+    color_bar,
+    house_style,
+    lines_height,
+    wrapped,
+)
 
 MARGIN, GAP = 0.12, 0.08  # inches
 
@@ -23,8 +38,8 @@ def images(
     """Draw images[n, height, width], or with 1 or 3 channels last, in a grid with captions below.
 
     Grey images share one scale: 0 to 255 for uint8, 0 to 1 for floats within that, else the smallest to the
-    largest value. Colour images must be uint8, or floats from 0 to 1. highlight[n] is true for those that get
-    a frame.
+    largest value. Colour images must be uint8, or floats from 0 to 1. Pixels that are not finite are pink.
+    highlight[n] is true for those that get a frame.
     """
     pictures = as_array("images", images, "n, height, width", "n, height, width, 1 or 3")
     if pictures.ndim == 4 and pictures.shape[-1] not in (1, 3):
@@ -41,7 +56,7 @@ def images(
             f"colour images must be uint8 or from 0 to 1, but these run from {low:.3g} to {high:.3g}: "
             "undo the scaling that their model was given"
         )
-    return grid(pictures, columns, 1.0, "gray", (low, high), captions, title, highlight)
+    return grid(pictures, columns, 1.0, GREYS, (low, high), captions, title, highlight)
 
 
 @house_style
@@ -50,8 +65,8 @@ def filters(
 ) -> Figure:
     """Draw kernel[height, width, in, out] as one picture per output channel, all on one scale.
 
-    Three input channels are shown as colours, grey being zero. Of another number the mean is shown, or only
-    the one numbered `channel`. The title says which.
+    Three input channels are shown as colours, grey being zero and pink not finite. Of another number the
+    mean is shown, or only the one numbered `channel`. The title says which.
     """
     kernel = as_array("kernel", kernel, "height, width, in, out")
     height, width, inputs, outputs = kernel.shape
@@ -62,7 +77,7 @@ def filters(
     name = f"{outputs} filters {height}×{width}×{inputs}" + (f", first {shown}" if shown < outputs else "")
     if inputs == 3 and channel is None:
         largest = largest_size(pictures)
-        colors = 0.5 + 0.5 * np.nan_to_num(pictures / largest, posinf=1, neginf=-1)
+        colors = 0.5 + 0.5 * pictures / largest
         return grid(
             colors, columns, 0.7, None, (0, 1), title=f"{name}, input channels as RGB, ±{largest:.2g}"
         )
@@ -113,25 +128,27 @@ def grid(
     if not len(pictures):
         raise ValueError("none is left to draw: max_filters and max_maps must be at least 1")
     columns, rows = min(columns, len(pictures)), -(-len(pictures) // columns)
+    if pictures.ndim == 4 and not np.isfinite(pictures).all():
+        pictures = np.where(np.isfinite(pictures).all(-1, keepdims=True), pictures, to_rgb(NOT_FINITE))
     if captions is not None:
         same_length("captions", captions, "images", pictures)
     if highlight is not None:
         same_length("highlight", highlight, "images", pictures)
-    broken = [wrapped(str(caption), cell, SMALL) for caption in captions or []]
+    caption_lines = [wrapped(str(caption), cell, SMALL) for caption in captions or []]
     line = 1.25 * SMALL / 72
-    below = max(map(len, broken), default=0) * line + (0.07 if broken else 0)
+    below = max(map(len, caption_lines), default=0) * line + (0.07 if caption_lines else 0)
     picture_height, picture_width = np.array(pictures.shape[1:3]) * cell / max(pictures.shape[1:3])
     pitch = picture_height + below + GAP
     beside = 0.75 if bar else 0.0
     width = max(2 * MARGIN + columns * (cell + GAP) - GAP + beside, 2.4)
-    title_lines = wrapped(title, width - 2 * MARGIN, LARGE) if title else []
-    above = len(title_lines) * 1.25 * LARGE / 72 + (0.1 if title else 0)
+    title = broken(title, width - 2 * MARGIN, LARGE)
+    above = lines_height([title], LARGE) + (0.1 if title else 0)
     height = 2 * MARGIN + above + rows * pitch - GAP
 
     figure, axes = canvas(width, max(height, 1.5 if bar else 0))
     top = figure.get_size_inches()[1] - MARGIN
     if title:
-        axes.text(MARGIN, top, "\n".join(title_lines), va="top", size=LARGE, linespacing=1.25)
+        axes.text(MARGIN, top, title, va="top", size=LARGE, linespacing=1.25)
     top -= above
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
@@ -147,10 +164,9 @@ def grid(
             axes.add_patch(
                 Rectangle(corner, picture_width, picture_height, fill=False, edgecolor=edge, linewidth=thick)
             )
-        if broken:
-            middle, caption = left + picture_width / 2, "\n".join(broken[index])
-            # Captions may hold any text, so a dollar sign starts no formula.
-            axes.text(middle, place[2] - 0.05, caption, size=SMALL, ha="center", va="top", parse_math=False)
+        if caption_lines:
+            middle, caption = left + picture_width / 2, "\n".join(caption_lines[index])
+            axes.text(middle, place[2] - 0.05, caption, size=SMALL, ha="center", va="top")
     if bar:
         tall = min(top - MARGIN, 2.0)
         color_bar(figure, (MARGIN + columns * (cell + GAP), top - tall, 0.09, tall), color_map, limits, bar)

@@ -26,6 +26,8 @@ def as_array(name: str, values, *shapes: str) -> np.ndarray:
 
 def as_classes(name: str, values, classes: int | None = None) -> np.ndarray:
     """values[n] as whole numbers. Raises ValueError unless they are from 0 to below `classes`."""
+    if classes == 0:
+        raise ValueError("classes is empty: give a name for each class, or None")
     array = as_array(name, values, "n")
     with np.errstate(invalid="ignore"):  # NaN, which the comparison finds
         numbers = array.astype(np.int64)

@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from jann.analysis import interval as mean_and_interval
 from jann.plots.inputs import as_array
-from jann.plots.style import COLORS, DASHES, FAINT, NORMAL, chart, house_style, legend_beside, text_width
+from jann.plots.style import COLORS, DASHES, chart, describe, house_style, legend_beside
 
 
 @house_style
@@ -38,10 +38,8 @@ def curves(
         if positions is not None and len(positions) != y.shape[-1]:
             raise ValueError(f"series[{name!r}] has {y.shape[-1]} points but x has {len(positions)}")
 
-    names = {name: f"{name}{missing_seeds(np.atleast_2d(y))}" for name, y in series.items()}
-    beside = 0.6 + max(map(text_width, names.values()))
-    figure, axes = chart(5.2 + beside, max(3.4, 0.8 + 0.19 * len(series)))
-    lowest = np.inf
+    figure, axes = chart(5.2, 3.4)
+    lowest, lines = np.inf, []
     for index, (name, y) in enumerate(series.items()):
         with np.errstate(all="ignore"):  # a diverged seed
             mean, low, high = mean_and_interval(np.atleast_2d(y), axis=0, level=interval)
@@ -53,18 +51,18 @@ def curves(
         neighbours = np.pad(shown, 1)
         alone = np.flatnonzero(shown & ~neighbours[:-2] & ~neighbours[2:])
         color, dashes = COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
-        axes.plot(at, mean, color=color, linestyle=dashes, label=names[name], zorder=3)
+        label = f"{name}{missing_seeds(np.atleast_2d(y))}"
+        lines += axes.plot(at, mean, color=color, linestyle=dashes, label=label, zorder=3)
         if alone.size:
             axes.plot(at[alone], mean[alone], color=color, linestyle="", marker="o", markersize=3, zorder=3)
         banded = shown & np.isfinite(low) & np.isfinite(high)
         if banded.any():
             axes.fill_between(at, low, high, where=banded, color=color, alpha=0.16, linewidth=0, zorder=2)
 
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title)
+    describe(axes, title, xlabel, ylabel)
     axes.margins(x=0.02)
-    if positions is None:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if positions is None or (positions % 1 == 0).all():
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 2.5, 5, 10), integer=True))
     if log_y:
         if not np.isfinite(lowest):
             raise ValueError("log_y=True needs positive values, and no series has one")
@@ -83,15 +81,13 @@ def curves(
         axes.set_xticks(positions, [f"{position:g}" for position in positions])
         axes.xaxis.set_minor_formatter(NullFormatter())
     many = any(y.ndim == 2 and len(y) > 1 for y in series.values())
-    legend_beside(
-        axes, title=f"mean and {100 * interval:g} % interval" if many else None, title_fontsize=NORMAL
-    )
-    axes.get_legend().get_title().set_color(FAINT)
+    said = f"mean and {100 * interval:g} % interval" if many else None
+    legend_beside(axes, lines, len(COLORS) * len(DASHES), said)
     return figure
 
 
 def missing_seeds(y: np.ndarray) -> str:
-    """What the legend adds for y[seeds, points] with seeds that are not finite where others are."""
+    """What the legend adds for y[seeds, points] with seeds that are not finite where others are, or nowhere."""
     finite = np.isfinite(y)
-    missing = (~finite[:, finite.any(0)]).any(1).sum()
+    missing = ((~finite[:, finite.any(0)]).any(1) | ~finite.any(1)).sum()
     return f"\n({missing} of {len(y)} seeds not finite)" if missing else ""

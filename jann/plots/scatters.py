@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, MARKERS, chart, house_style, legend_beside
+from jann.plots.style import COLORS, MARKERS, chart, describe, house_style, legend_beside
 
 
 @house_style
@@ -29,14 +29,15 @@ def scatter(
     same_length("labels", labels, "points", points)
     names = [str(k) for k in range(labels.max() + 1)] if classes is None else classes
 
-    figure, axes = chart(5.6, 4.4)
+    figure, axes = chart(5.0, 4.4)
+    drawn = []
     for k in np.unique(labels):
         here = points[labels == k]
         color, marker = COLORS[k % len(COLORS)], MARKERS[k // len(COLORS) % len(MARKERS)]
-        axes.scatter(*here.T, s=9, color=color, marker=marker, alpha=0.6, linewidth=0, label=names[k])
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title)
-    legend_beside(axes, markerscale=2)
+        look = {"color": color, "marker": marker, "alpha": 0.6, "linewidth": 0}
+        drawn.append(axes.scatter(*here.T, s=9, label=names[k], **look))
+    describe(axes, title, xlabel, ylabel)
+    legend_beside(axes, drawn, len(COLORS) * len(MARKERS), markerscale=2)
     for handle in axes.get_legend().legend_handles:
         handle.set_alpha(1)
     return figure

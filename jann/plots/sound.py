@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from jann.plots.inputs import as_array, finite_range
-from jann.plots.style import AMOUNT, COLORS, NORMAL, SMALL, Picture, house_style, quiet
+from jann.plots.style import AMOUNT, COLORS, NORMAL, SMALL, Picture, broken, house_style, lines_height, quiet
 
 KEYS, LOWEST = 88, 21  # of a piano, and the MIDI number of its first
 
@@ -36,18 +36,20 @@ def spectrograms(
 
     columns = max(1, min(columns, len(panels)))
     rows = -(-len(panels) // columns)
-    figure = Picture((0.8 + 2.9 * columns, 0.3 + 1.55 * rows), layout="constrained")
+    heads = [broken(name, 2.5) for name in panels]
+    height = 0.3 + rows * (1.4 + lines_height(heads, NORMAL))
+    figure = Picture((0.8 + 2.9 * columns, height), layout="constrained")
     places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in places.ravel()[len(panels) :]:
         axes.set_axis_off()
-    for (name, values), axes in zip(panels.items(), places.ravel(), strict=False):
+    for head, values, axes in zip(heads, panels.values(), places.ravel(), strict=False):
         extent = (0, len(values) * seconds_per_frame, -0.5, bands - 0.5)
         drawn = quiet(axes).imshow(
             values.T, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap=AMOUNT
         )
         axes.grid(False)
         axes.set(xlim=(0, longest), ylim=(-0.5, bands - 0.5))
-        axes.set_title(name, size=NORMAL, parse_math=False)
+        axes.set_title(head, size=NORMAL)
         if hertz is not None:
             at = np.linspace(0, bands - 1, 5).round().astype(int)
             axes.set_yticks(at, [f"{hertz[i]:.0f}" for i in at])
@@ -55,7 +57,7 @@ def spectrograms(
     figure.supylabel("band" if hertz is None else "hertz", size=NORMAL + 1)
     bar = figure.colorbar(drawn, ax=places, pad=0.01, aspect=15 * rows)
     bar.outline.set_visible(False)
-    bar.set_label(label, size=NORMAL)
+    bar.set_label(broken(label, 1.2 * rows), size=NORMAL)
     bar.ax.tick_params(labelsize=SMALL, length=2)
     return figure
 
@@ -77,10 +79,11 @@ def piano_rolls(
     low, high = (sounding.min(), sounding.max()) if sounding.size else (60, 71)
     low, high = 12 * (low // 12), 12 * (high // 12 + 1)
 
-    panel_height = 0.45 + 0.03 * (high - low)
+    heads = [broken(name, 6.6) for name in panels]
+    panel_height = 0.3 + lines_height(heads, NORMAL) + 0.03 * (high - low)
     figure = Picture((7.4, 0.3 + panel_height * len(panels)), layout="constrained")
     places = figure.subplots(len(panels), sharex=True, sharey=True, squeeze=False).ravel()
-    for (name, values), axes in zip(panels.items(), places, strict=True):
+    for (name, values), head, axes in zip(panels.items(), heads, places, strict=True):
         cut = (given or {}).get(name, 0)
         shades = (clear_to(COLORS[1]), 0, cut), (clear_to(COLORS[0]), cut, len(values))
         for color_map, start, end in shades:
@@ -94,7 +97,7 @@ def piano_rolls(
         quiet(axes).set_yticks(octaves, [f"C{octave // 12 - 1}" for octave in octaves])
         axes.grid(axis="x", visible=False)
         axes.set(xlim=(0, max(map(len, panels.values())) * seconds_per_step), ylim=(low - 0.5, high + 0.5))
-        axes.set_title(name, size=NORMAL, parse_math=False)
+        axes.set_title(head, size=NORMAL)
     places[-1].set_xlabel("seconds")
     return figure
 

@@ -2,8 +2,11 @@
 
 import io
 import textwrap
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 from matplotlib import rc_context, rcParamsDefault
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
@@ -19,21 +22,25 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#44
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-# White is zero in both maps, and grey is not a number.
-SIGNED = LinearSegmentedColormap.from_list("jann_signed", [NEGATIVE, "white", POSITIVE]).with_extremes(
-    bad="#999999"
+# White is zero in the first two maps, and pink is not a number.
+NOT_FINITE = "#E0218A"
+SIGNED, AMOUNT, GREYS = (
+    LinearSegmentedColormap.from_list(name, colors).with_extremes(bad=NOT_FINITE)
+    for name, colors in (
+        ("jann_signed", [NEGATIVE, "white", POSITIVE]),
+        ("jann_amount", ["white", "#8FBADD", POSITIVE, "#0D2F52"]),
+        ("jann_greys", ["black", "white"]),
+    )
 )
-AMOUNT = LinearSegmentedColormap.from_list(
-    "jann_amount", ["white", "#8FBADD", POSITIVE, "#0D2F52"]
-).with_extremes(bad="#999999")
 
 FONT = "DejaVu Sans"  # comes with matplotlib
 SMALL, NORMAL, LARGE = 7, 8, 10  # points
-DRAWN = ("axes.", "figure.", "font.", "image.", "legend.", "lines.", "patch.", "text.", "xtick.", "ytick.")
-
-# Decorates each plotting function: matplotlib's defaults, whatever the reader has set, and the house's own
-# on top. The reader's settings are as before afterwards.
-house_style = rc_context(
+LEGEND_WIDTH, LEGEND_ROWS = 3.0, 30  # of a legend's column: inches of its names, and lines
+DRAWN = (
+    "axes.", "figure.", "font.", "grid.", "image.", "legend.", "lines.", "mathtext.", "patch.", "savefig.facecolor",
+    "text.", "xtick.", "ytick.",
+)  # fmt: skip
+HOUSE = (
     {name: value for name, value in rcParamsDefault.items() if name.startswith(DRAWN)}
     | {
         "axes.edgecolor": FAINT,
@@ -54,12 +61,27 @@ house_style = rc_context(
         "legend.handlelength": 2.4,
         "lines.linewidth": 1.6,
         "text.color": INK,
+        "text.parse_math": False,  # names may hold any text, so a dollar sign starts no formula
     }
-)
+)  # fmt: skip
+
+# Decorates each plotting function: matplotlib's defaults, whatever the reader has set, and the house's own
+# on top. The reader's settings are as before afterwards.
+house_style = rc_context(HOUSE)
 
 
 class Picture(Figure):
     """A Figure that notebooks show also where pyplot was never imported, and that needs no closing."""
+
+    savefig = house_style(Figure.savefig)
+
+    @rc_context(HOUSE | {"text.parse_math": True})  # most ticks are made when first drawn
+    def draw(self, renderer) -> None:
+        for axis in (axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)):
+            if axis.get_scale() == "log":  # powers of ten are mathematics
+                for label in axis.get_ticklabels(which="both"):
+                    label.set_parse_math(True)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         drawn, file = io.BytesIO(), io.BytesIO()
@@ -85,7 +107,6 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 def quiet(axes: Axes) -> Axes:
     """The same axes with a light grid and small ticks."""
-    # Ticks are made when first drawn, out of reach of house_style, so their settings are stored in the axes.
     axes.tick_params(which="both", colors=FAINT, labelcolor=INK, labelsize=NORMAL, width=0.8)
     axes.tick_params(length=3)
     axes.grid(color=GRID, linewidth=0.6)
@@ -106,9 +127,37 @@ def color_bar(
     axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=SMALL, width=0.6, length=2)
 
 
-def legend_beside(axes: Axes, **options) -> None:
-    """A legend right of the axes, where it covers no data."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, alignment="left", **options)
+def describe(axes: Axes, title: str | None, xlabel: str | None, ylabel: str | None) -> None:
+    """Write title and labels of a chart, broken to fit it."""
+    width, height = axes.figure.get_size_inches()
+    axes.set_title(broken(title, width - 0.9, LARGE))
+    axes.set(xlabel=broken(xlabel, width - 0.9, NORMAL + 1), ylabel=broken(ylabel, height - 0.7, NORMAL + 1))
+
+
+def legend_beside(
+    axes: Axes, handles: Sequence[Artist] | None = None, looks: int = 0, title: str | None = None, **options
+) -> None:
+    """A legend right of the axes, where it covers no data.
+
+    It lists what has a label; or else the handles, by theirs: then the figure grows by its size, and with more
+    of them than there are `looks` it says so.
+    """
+    names = None
+    if handles is not None:
+        names = [broken(handle.get_label(), LEGEND_WIDTH) for handle in handles]
+        lines = [1 + name.count("\n") for name in names]
+        options["ncols"] = -(-sum(lines) // LEGEND_ROWS)
+        rows = max(sum(column) for column in np.array_split(lines, options["ncols"]))
+        if len(names) > looks:
+            title = "\n".join(filter(None, [title, f"looks recur after {looks}"]))
+        width, height = axes.figure.get_size_inches()
+        beside = max(options["ncols"] * (0.6 + max(map(text_width, names))), text_width(title or ""))
+        axes.figure.set_size_inches(width + beside, max(height, 0.8 + 0.19 * rows))
+    legend = axes.legend(
+        handles=handles, labels=names, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, alignment="left",
+        title=title, title_fontsize=NORMAL, **options,
+    )  # fmt: skip
+    legend.get_title().set_color(FAINT)
 
 
 def text_width(text: str, size: float = NORMAL) -> float:
@@ -128,3 +177,14 @@ def wrapped(text: str, width: float, size: float = NORMAL) -> list[str]:
             characters -= 1
         lines += textwrap.wrap(part, characters) or [""]
     return lines
+
+
+def broken(text: str | None, width: float, size: float = NORMAL) -> str:
+    """The text with line breaks that make it fit a width in inches; of None nothing."""
+    # Letters are drawn at whole pixels, which makes a line some per cent longer.
+    return "\n".join(wrapped("" if text is None else str(text), 0.96 * width, size))
+
+
+def lines_height(texts: Iterable[str], size: float) -> float:
+    """How high the text of most lines is, in inches; nothing if all are empty."""
+    return 1.25 * size / 72 * max(text.count("\n") + bool(text) for text in texts)

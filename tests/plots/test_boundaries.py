@@ -71,6 +71,16 @@ def test_points_are_drawn_by_class_with_shapes_of_their_own():
     assert first.shape != second.shape
 
 
+def test_many_classes_look_different_and_their_legend_is_whole():
+    classes = np.arange(30)
+    figure = decision_boundary(lambda x: np.arange(len(x)) % 30, np.random.default_rng(0).random((30, 2)), classes, 6)
+    figure.draw_without_rendering()
+    groups = [each for each in figure.axes[0].collections if not isinstance(each, ContourSet)]
+    assert len({(tuple(each.get_facecolor()[0]), each.get_paths()[0].vertices.tobytes()) for each in groups}) == 30
+    legend = figure.axes[0].get_legend().get_window_extent()
+    assert legend.y0 >= 0 and legend.x1 <= figure.bbox.x1
+
+
 def test_a_classifier_that_never_changes_its_mind_has_no_line():
     axes = decision_boundary(lambda x: np.zeros(len(x), int), POINTS, LABELS).axes[0]
     assert not any(isinstance(each, ContourSet) for each in axes.collections)

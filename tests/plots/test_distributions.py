@@ -32,6 +32,15 @@ def test_shape_spread_and_what_is_not_finite_are_written():
     assert found["b"].texts[0].get_text() == "[3]  3 not finite"
 
 
+def test_equal_large_values_are_one_bar_with_one_tick():
+    found = panels(histogram({"a": np.full(9, 123456.7), "b": np.full(5, 1e17)}))
+    for name, wanted, count in (("a", "123456.7", 9), ("b", "1e+17", 5)):
+        found[name].figure.draw_without_rendering()
+        assert [label.get_text() for label in found[name].get_xticklabels()] == [wanted]
+        assert found[name].patches[0].get_data().values.max() == count
+        assert found[name].texts[0].get_text() == f"[{count}]  std 0"
+
+
 def test_layers_come_in_their_order_and_bfloat16_is_read():
     tree = {f"layer_{i}": jnp.full(i + 1, 0.5, jnp.bfloat16) for i in range(12)}
     found = panels(histogram(tree))
@@ -45,7 +54,7 @@ def test_long_paths_overlap_nothing():
             f"encoder_decoder_attention_{i}": {"query_projection": {"kernel": np.ones(3)}} for i in range(6)
         }
     }
-    figure = histogram(tree, columns=3, title="Gradients")
+    figure = histogram(tree, columns=3, title="Gradients of a model with a long name " * 4)
     figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure.texts[0].get_window_extent()]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

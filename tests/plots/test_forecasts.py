@@ -48,6 +48,24 @@ def test_a_point_forecast_has_no_band(drawn):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["history", "truth", "forecast"]
 
 
+def test_one_step_ahead_is_dots_and_a_bar(drawn):
+    history, truth, predicted = (array[:1] for array in drawn)
+    axes = forecasts(history, truth[:, :1], predicted[:, :1], quantiles=(0.9, 0.1, 0.5)).axes[0]
+    _, true, median, _ = axes.lines
+    assert true.get_marker() == median.get_marker() == "o"
+    np.testing.assert_allclose(axes.collections[0].get_segments(), [[[1, truth[0, 0] - 1], [1, truth[0, 0] + 1]]])
+
+
+def test_long_names_are_broken_and_overlap_nothing(drawn):
+    names = ["a rather long name of what is forecast here, in units of its own", "averylongword" * 9, "c"]
+    figure = forecasts(*drawn, names, quantiles=(0.9, 0.1, 0.5), title="A title wider than its panels " * 6)
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure.legends[0].get_window_extent()]
+    boxes.append(figure._suptitle.get_window_extent())
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(0 <= box.x0 and 0 <= box.y0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
 def test_a_history_without_a_forecast_is_refused(drawn):
     history, truth, predicted = drawn
     with pytest.raises(ValueError, match=r"truth \[3, 4\] and predicted \[3, 4, 3\] must agree .* the 2 quantiles"):

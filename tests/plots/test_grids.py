@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from jann.plots import feature_maps, filters, images
+from jann.plots.style import NOT_FINITE
 
 
 @pytest.fixture
@@ -100,6 +102,19 @@ def test_feature_maps_share_a_scale_that_starts_at_zero(random):
 def test_values_that_are_not_finite_do_not_set_the_scale():
     activation = np.array([1.0, 3.0, np.nan, np.inf]).reshape(2, 2, 1)
     assert feature_maps(activation).axes[0].images[0].get_clim() == (0, 3)
+
+
+def test_what_is_not_finite_has_a_colour_of_its_own(random):
+    kernel, pictures = random.normal(size=(2, 2, 3, 1)), random.random((1, 2, 2))
+    kernel[0, 0, 1, 0] = pictures[0, 0, 0] = np.nan
+    kernel[1, 1, 2, 0] = np.inf
+    colors = drawn(filters(kernel))[0]
+    np.testing.assert_allclose(colors[[0, 1], [0, 1]], [to_rgb(NOT_FINITE)] * 2)
+    for figure in (images(pictures), feature_maps(pictures[0, ..., None])):
+        (image,) = figure.axes[0].images
+        shown = image.to_rgba(image.get_array())
+        np.testing.assert_allclose(shown[0, 0, :3], to_rgb(NOT_FINITE))
+        assert abs(shown[0, 1, :3] - to_rgb(NOT_FINITE)).sum() > 0.1
 
 
 @pytest.mark.parametrize(

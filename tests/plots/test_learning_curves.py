@@ -54,6 +54,18 @@ def test_a_gap_in_all_seeds_is_no_divergence_and_a_lone_point_is_a_dot():
     assert line.get_label() == "evaluated"
 
 
+def test_every_series_is_in_the_legend_whatever_its_name_and_values():
+    (axes,) = curves({"_hidden": np.ones((3, 4)), "lost": np.full((3, 4), np.nan)}).axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["_hidden", "lost\n(3 of 3 seeds not finite)"]
+
+
+@pytest.mark.parametrize("x", [None, np.arange(1, 5), np.arange(1.0, 5.0)])
+def test_whole_positions_have_whole_ticks(x):
+    ticks = curves({"a": np.arange(4.0)}, x).axes[0].get_xticks()
+    np.testing.assert_array_equal(ticks, ticks.round())
+
+
 def test_logarithmic_axis_keeps_the_lines_in_view():
     wide = np.array([[0.1, 0.1, 0.0], [0.3, 0.9, 0.0]])  # two seeds: intervals far below zero
     (axes,) = curves({"wide": wide}, log_y=True).axes

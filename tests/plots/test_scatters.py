@@ -20,6 +20,16 @@ def test_classes_can_be_told_apart_beyond_the_palette():
     assert len(looks) == 20
 
 
+def test_the_legend_of_a_hundred_classes_is_whole_and_says_that_looks_recur():
+    figure = scatter(np.random.default_rng(0).random((100, 2)), np.arange(100), [f"_class {k}" for k in range(100)])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    box = legend.get_window_extent()
+    assert box.y0 >= 0 and box.x1 <= figure.bbox.x1 and axes.bbox.width > 0.3 * figure.bbox.width
+    assert len(legend.get_texts()) == 100 and legend.get_title().get_text() == "looks recur after 49"
+
+
 @pytest.mark.parametrize(
     ("points", "labels", "message"),
     [
@@ -31,3 +41,8 @@ def test_classes_can_be_told_apart_beyond_the_palette():
 def test_what_cannot_be_drawn_is_refused(points, labels, message):
     with pytest.raises(ValueError, match=message):
         scatter(points, labels, ["a", "b"])
+
+
+def test_no_names_at_all_are_told():
+    with pytest.raises(ValueError, match="classes is empty"):
+        scatter(POINTS, LABELS, [])

@@ -33,9 +33,11 @@ def test_piano_rolls_show_the_octaves_that_sound():
 
 @pytest.mark.parametrize("panels", [2, 3, 5])
 def test_nothing_is_cut_off(panels):
-    rolls = {f"a rather long title of the piece number {i}": np.eye(88)[30:60] for i in range(panels)}
+    rolls = {f"a rather long title of the piece, who plays it and when: {i}": np.eye(88)[30:60] for i in range(panels)}
     for figure in (spectrograms(rolls, 0.01), piano_rolls(rolls)):
         figure.draw_without_rendering()
+        titles = [axes._left_title.get_window_extent() for axes in figure.axes if axes.get_title("left")]
+        assert not any(a.overlaps(b) for i, a in enumerate(titles) for b in titles[:i])
         box = figure.get_tightbbox()
         width, height = figure.get_size_inches()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height

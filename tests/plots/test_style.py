@@ -45,10 +45,24 @@ def test_figures_show_in_notebooks_save_and_leave_the_settings_alone(name, tmp_p
 def test_the_readers_settings_change_nothing(name):
     plain = DRAWN[name]()._repr_png_()
     loud = {"xtick.color": "red", "xtick.labelsize": 20, "axes.grid": True, "axes.facecolor": "black"}
+    loud |= {"savefig.facecolor": "black", "grid.linestyle": ":"}
     with matplotlib.rc_context(loud | {"font.size": 20, "axes.titlecolor": "red", "lines.linewidth": 5}):
         changed = DRAWN[name]()
     pixels = [np.asarray(Image.open(io.BytesIO(each))) for each in (plain, changed._repr_png_())]
     np.testing.assert_array_equal(*pixels)
+
+
+def test_a_dollar_sign_starts_no_formula_but_powers_of_ten_stay(tmp_path):
+    figure = plots.curves({"$5 to $\\alph$": 10.0 ** -np.arange(6)}, title="$\\alph$", ylabel="$x$", log_y=True)
+    figure.savefig(tmp_path / "figure.png")  # raises where matplotlib reads a formula that is none
+    axes = figure.axes[0]
+    ours = [axes._left_title, axes.yaxis.label, *axes.get_legend().get_texts()]
+    bars = plots.importances({"$a$": {"$b$": 1.0}})
+    bars.savefig(tmp_path / "figure.png")
+    ours += [bars.axes[0]._left_title, *bars.axes[0].get_yticklabels()]
+    assert not any(text.get_parse_math() for text in ours)
+    powers = axes.get_yticklabels(which="both")
+    assert any("10^{-3}" in label.get_text() for label in powers) and all(label.get_parse_math() for label in powers)
 
 
 def test_jann_does_not_import_matplotlib_nor_its_plots_pyplot():
