@@ -1,8 +1,8 @@
 """Figures from histories, parameters and activations.
 
 Each function returns a matplotlib Figure, which notebooks show and `.savefig(path)` saves; nothing needs
-closing. Titles, labels and names are drawn as they are: a dollar sign starts no formula (`parse_math=True` in
-matplotlib's setters allows one).
+closing. `curves`, `scatter` and `decision_boundary` take formulas between dollar signs in titles, labels and legends
+("$\\lambda = 0.1$"), as matplotlib does; in other figures, whose names are mostly data, all text is drawn as it is.
 """
 
 from jann.plots.boundaries import decision_boundary

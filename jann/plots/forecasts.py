@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jann.plots.inputs import as_array
 from jann.plots.style import (
@@ -83,6 +84,7 @@ def forecasts(
             drawn[label] = axes.plot(ahead, predicted[index, :, len(levels) // 2], color=HIGHLIGHT, **dots)[0]
         axes.axvline(0.5, color=FAINT, linewidth=0.6)
         axes.set_title(head, size=NORMAL + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         axes.margins(x=0.04 if len(ahead) == 1 else 0.01)
         if index + columns >= len(names):
             axes.set_xlabel(xlabel)  # not of the figure, whose label would lie where the legend does

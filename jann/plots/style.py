@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ HOUSE = (
         "legend.handlelength": 2.4,
         "lines.linewidth": 1.6,
         "text.color": INK,
-        "text.parse_math": False,  # names may hold any text, so a dollar sign starts no formula
+        "text.parse_math": False,  # names of data may hold any text: only charts (`describe`) have formulas
     }
 )  # fmt: skip
 
@@ -128,10 +129,11 @@ def color_bar(
 
 
 def describe(axes: Axes, title: str | None, xlabel: str | None, ylabel: str | None) -> None:
-    """Write title and labels of a chart, broken to fit it."""
+    """Write title and labels of a chart, broken to fit it; they may hold formulas."""
     width, height = axes.figure.get_size_inches()
-    axes.set_title(broken(title, width - 0.9, LARGE))
-    axes.set(xlabel=broken(xlabel, width - 0.9, NORMAL + 1), ylabel=broken(ylabel, height - 0.7, NORMAL + 1))
+    axes.set_title(written(title, width - 0.9, LARGE), parse_math=True)
+    axes.set_xlabel(written(xlabel, width - 0.9, NORMAL + 1), parse_math=True)
+    axes.set_ylabel(written(ylabel, height - 0.7, NORMAL + 1), parse_math=True)
 
 
 def legend_beside(
@@ -144,7 +146,7 @@ def legend_beside(
     """
     names = None
     if handles is not None:
-        names = [broken(handle.get_label(), LEGEND_WIDTH) for handle in handles]
+        names = [written(handle.get_label(), LEGEND_WIDTH) for handle in handles]
         lines = [1 + name.count("\n") for name in names]
         options["ncols"] = -(-sum(lines) // LEGEND_ROWS)
         rows = max(sum(column) for column in np.array_split(lines, options["ncols"]))
@@ -158,6 +160,8 @@ def legend_beside(
         title=title, title_fontsize=NORMAL, **options,
     )  # fmt: skip
     legend.get_title().set_color(FAINT)
+    for text in legend.get_texts():
+        text.set_parse_math(True)
 
 
 def text_width(text: str, size: float = NORMAL) -> float:
@@ -183,6 +187,11 @@ def broken(text: str | None, width: float, size: float = NORMAL) -> str:
     """The text with line breaks that make it fit a width in inches; of None nothing."""
     # Letters are drawn at whole pixels, which makes a line some per cent longer.
     return "\n".join(wrapped("" if text is None else str(text), 0.96 * width, size))
+
+
+def written(text: str | None, width: float, size: float = NORMAL) -> str:
+    """As `broken`, but a formula ("$\\lambda$", between dollar signs as matplotlib has it) stays as it is."""
+    return text if text is not None and is_math_text(text) else broken(text, width, size)
 
 
 def lines_height(texts: Iterable[str], size: float) -> float:

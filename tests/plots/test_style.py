@@ -52,15 +52,16 @@ def test_the_readers_settings_change_nothing(name):
     np.testing.assert_array_equal(*pixels)
 
 
-def test_a_dollar_sign_starts_no_formula_but_powers_of_ten_stay(tmp_path):
-    figure = plots.curves({"$5 to $\\alph$": 10.0 ** -np.arange(6)}, title="$\\alph$", ylabel="$x$", log_y=True)
+def test_charts_have_formulas_where_names_of_data_have_dollar_signs(tmp_path):
+    formula = r"$\lambda = 0.1,\ " + 10 * r"\mathrm{long}\ " + "$"
+    figure = plots.curves({formula: 10.0 ** -np.arange(6)}, title="costs $5", ylabel="$x$", log_y=True)
     figure.savefig(tmp_path / "figure.png")  # raises where matplotlib reads a formula that is none
     axes = figure.axes[0]
-    ours = [axes._left_title, axes.yaxis.label, *axes.get_legend().get_texts()]
-    bars = plots.importances({"$a$": {"$b$": 1.0}})
+    charts = [axes._left_title, axes.yaxis.label, *axes.get_legend().get_texts()]
+    assert all(text.get_parse_math() for text in charts) and charts[-1].get_text() == formula
+    bars = plots.importances({"$a$": {"$\\alph$": 1.0}})
     bars.savefig(tmp_path / "figure.png")
-    ours += [bars.axes[0]._left_title, *bars.axes[0].get_yticklabels()]
-    assert not any(text.get_parse_math() for text in ours)
+    assert not any(text.get_parse_math() for text in (bars.axes[0]._left_title, *bars.axes[0].get_yticklabels()))
     powers = axes.get_yticklabels(which="both")
     assert any("10^{-3}" in label.get_text() for label in powers) and all(label.get_parse_math() for label in powers)
 
