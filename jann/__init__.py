@@ -16,7 +16,8 @@ Parameters are nested dicts of arrays, models are values, training is a function
 import importlib
 
 from jann import layers, losses, models, process
-from jann.core import Model, Param, ShapeError, check, count, decay_mask, init, split, stack, summary
+from jann.core import Model, Param, ShapeError, check, decay_mask, init, split, stack
+from jann.counting import count, summary
 from jann.depth import TapError, apply_blocks, depth_keys, observe, scope, tap
 from jann.drawing import fold
 from jann.parallel import cpu_devices, shardings

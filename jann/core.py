@@ -62,6 +62,9 @@ class Param:
         """How many inputs each output sums over; 1 where nothing is contracted."""
         return math.prod(self.axes[name] for name in self.into)
 
+    def __str__(self):
+        return ", ".join(f"{name}={size}" for name, size in self.axes.items())
+
 
 class ShapeError(ValueError):
     """An array does not fit a parameter. `array` is the parameter, from which the model finds its path."""
@@ -313,9 +316,9 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
         name = "/".join(path) or "params"
         if is_param(want):
             if isinstance(got, (dict, list, tuple)) or not hasattr(got, "shape"):
-                problems.append(f"{name}: wanted {_axes(want)}, got {type(got).__name__}")
+                problems.append(f"{name}: wanted [{want}], got {type(got).__name__}")
             elif tuple(got.shape) != want.shape:
-                problems.append(f"{name}: wanted {_axes(want)}, got {list(got.shape)}")
+                problems.append(f"{name}: wanted [{want}], got {list(got.shape)}")
         elif isinstance(want, dict):
             if not isinstance(got, dict):
                 problems.append(f"{name}: wanted a dict with {', '.join(want)}, got {type(got).__name__}")
@@ -338,7 +341,7 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
         for below, param in tree_flatten_with_path(want, is_leaf=is_param)[0]:
             if param.trained:
                 name = "/".join(path) + ("/" + path_name(below) if below else "")
-                problems.append(f"{name}: missing, wanted {_axes(param)}")
+                problems.append(f"{name}: missing, wanted [{param}]")
 
     walk(in_form_of(as_spec(model_or_spec), params), params, ())
     if problems:
@@ -346,10 +349,6 @@ def check(model_or_spec: Model | Spec, params: Tree) -> None:
         more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
         lines = "\n  ".join(problems[:20]) + more
         raise ShapeError(f"parameters do not fit {owner}:\n  {lines}\nmodel.init(key) makes parameters that fit")
-
-
-def _axes(param: Param) -> str:
-    return "[" + ", ".join(f"{name}={size}" for name, size in param.axes.items()) + "]"
 
 
 def split(model: Model, params: Tree) -> tuple[Tree, Tree]:
@@ -381,35 +380,3 @@ def decay_mask(model: Model) -> Callable[[Tree], Tree]:
         return tree_map_with_path(decays, params)
 
     return mask
-
-
-def count(model_or_params: Model | Tree) -> int:
-    """How many numbers the parameters hold."""
-    tree = as_spec(model_or_params) if isinstance(model_or_params, Model) else model_or_params
-    return sum(leaf.size for leaf in flatten(tree).values())
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class Summary:
-    """What `summary` returns; prints as a table."""
-
-    title: str
-    rows: tuple[tuple[str, str, int, bool], ...]
-
-    def __repr__(self):
-        total, trained = sum(r[2] for r in self.rows), sum(r[2] for r in self.rows if r[3])
-        counts = [(path, axes, f"{n:,}" if t else f"{n:,} *") for path, axes, n, t in self.rows]
-        body = [("path", "axes", "parameters"), *counts]
-        widths = [max(len(row[i]) for row in body) for i in range(3)]
-        lines = [f"{p:<{widths[0]}}  {a:<{widths[1]}}  {n:>{widths[2]}}" for p, a, n in body]
-        rule = "-" * len(lines[0])
-        closing = f"{total:,} parameters, {4 * total / 2**20:.2f} MiB in float32"
-        if trained != total:
-            closing += f"; {trained:,} trained, * running statistics"
-        return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, closing])
-
-
-def summary(model: Model) -> Summary:
-    """A table of the model's parameters: path, axes with sizes, how many. Nothing is allocated."""
-    rows = tuple((path, _axes(p)[1:-1], p.size, p.trained) for path, p in flatten(as_spec(model)).items())
-    return Summary(repr(model), rows)
