@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, INK, MARKERS, chart, describe, house_style, legend_beside
+from jann.plots.style import COLORS, INK, MARKERS, chart, describe, grown_legend, house_style
 
 
 @house_style
@@ -65,7 +65,7 @@ def decision_boundary(
     axes.grid(False)
     axes.set(xlim=extent[:2], ylim=extent[2:])
     describe(axes, title, "x₁", "x₂")
-    legend_beside(axes, drawn, len(COLORS) * len(MARKERS))
+    grown_legend(axes, drawn, len(COLORS) * len(MARKERS))
     return figure
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from jann.analysis import interval as mean_and_interval
 from jann.plots.inputs import as_array
-from jann.plots.style import COLORS, DASHES, chart, describe, house_style, legend_beside
+from jann.plots.style import COLORS, DASHES, chart, describe, grown_legend, house_style
 
 
 @house_style
@@ -82,7 +82,7 @@ def curves(
         axes.xaxis.set_minor_formatter(NullFormatter())
     many = any(y.ndim == 2 and len(y) > 1 for y in series.values())
     said = f"mean and {100 * interval:g} % interval" if many else None
-    legend_beside(axes, lines, len(COLORS) * len(DASHES), said)
+    grown_legend(axes, lines, len(COLORS) * len(DASHES), said)
     return figure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, MARKERS, chart, describe, house_style, legend_beside
+from jann.plots.style import COLORS, MARKERS, chart, describe, grown_legend, house_style
 
 
 @house_style
@@ -37,7 +37,7 @@ def scatter(
         look = {"color": color, "marker": marker, "alpha": 0.6, "linewidth": 0}
         drawn.append(axes.scatter(*here.T, s=9, label=names[k], **look))
     describe(axes, title, xlabel, ylabel)
-    legend_beside(axes, drawn, len(COLORS) * len(MARKERS), markerscale=2)
+    grown_legend(axes, drawn, len(COLORS) * len(MARKERS), markerscale=2)
     for handle in axes.get_legend().legend_handles:
         handle.set_alpha(1)
     return figure

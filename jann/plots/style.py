@@ -136,32 +136,30 @@ def describe(axes: Axes, title: str | None, xlabel: str | None, ylabel: str | No
     axes.set_ylabel(written(ylabel, height - 0.7, NORMAL + 1), parse_math=True)
 
 
-def legend_beside(
-    axes: Axes, handles: Sequence[Artist] | None = None, looks: int = 0, title: str | None = None, **options
-) -> None:
-    """A legend right of the axes, where it covers no data.
-
-    It lists what has a label; or else the handles, by theirs: then the figure grows by its size, and with more
-    of them than there are `looks` it says so.
-    """
-    names = None
-    if handles is not None:
-        names = [written(handle.get_label(), LEGEND_WIDTH) for handle in handles]
-        lines = [1 + name.count("\n") for name in names]
-        options["ncols"] = -(-sum(lines) // LEGEND_ROWS)
-        rows = max(sum(column) for column in np.array_split(lines, options["ncols"]))
-        if len(names) > looks:
-            title = "\n".join(filter(None, [title, f"looks recur after {looks}"]))
-        width, height = axes.figure.get_size_inches()
-        beside = max(options["ncols"] * (0.6 + max(map(text_width, names))), text_width(title or ""))
-        axes.figure.set_size_inches(width + beside, max(height, 0.8 + 0.19 * rows))
-    legend = axes.legend(
-        handles=handles, labels=names, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, alignment="left",
-        title=title, title_fontsize=NORMAL, **options,
-    )  # fmt: skip
+def legend_beside(axes: Axes, title: str | None = None, **options) -> None:
+    """A legend right of the axes, where it covers no data; its names may hold formulas."""
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0, "alignment": "left"}
+    legend = axes.legend(title=title, title_fontsize=NORMAL, **place, **options)
     legend.get_title().set_color(FAINT)
     for text in legend.get_texts():
         text.set_parse_math(True)
+
+
+def grown_legend(axes: Axes, handles: Sequence[Artist], looks: int, title: str | None = None, **options) -> None:
+    """`legend_beside` of these handles, by their labels, for which the figure grows.
+
+    Of more of them than there are `looks` it says so.
+    """
+    names = [written(handle.get_label(), LEGEND_WIDTH) for handle in handles]
+    lines = [1 + name.count("\n") for name in names]
+    columns = -(-sum(lines) // LEGEND_ROWS)
+    rows = max(sum(column) for column in np.array_split(lines, columns))
+    if len(names) > looks:
+        title = "\n".join(filter(None, [title, f"looks recur after {looks}"]))
+    width, height = axes.figure.get_size_inches()
+    beside = max(columns * (0.6 + max(map(text_width, names))), text_width(title or ""))
+    axes.figure.set_size_inches(width + beside, max(height, 0.8 + 0.19 * rows))
+    legend_beside(axes, title, handles=handles, labels=names, ncols=columns, **options)
 
 
 def text_width(text: str, size: float = NORMAL) -> float:
