@@ -8,21 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
+from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids
 from jann.generation.choice import LOWEST
-from jann.generation.decoding import (
-    Generated,
-    Prompts,
-    checked_options,
-    checked_room,
-    first,
-    first_places,
-    packed,
-    processed,
-    ready,
-    step,
-    stop_ids,
-    while_growing,
-)
+from jann.generation.decoding import Generated, first, processed, step
+from jann.generation.growing import first_places, while_growing
 from jann.trees import Tree
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
+from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids
 from jann.generation.choice import warped
-from jann.generation.decoding import Generated, Prompts, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.decoding import Generated
 from jann.trees import Tree
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 import jann
-from jann.generation import beam_search, beams, decoding, for_decoding, generate, speculate, stream
+from jann.generation import beam_search, beams, decoding, for_decoding, generate, growing, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
 names = pytest.mark.parametrize("name", ["gpt2", "llama", "windows"])
@@ -131,14 +131,14 @@ def test_caches_that_grow_give_what_one_of_full_size_gives(decoder, name, monkey
         return sampled, beam_search(model, params, PROMPTS, 21, beams=3, **options)
 
     want = found()
-    sizes, cache_sizes = [], decoding.cache_sizes
+    sizes, cache_sizes = [], growing.cache_sizes
 
     def noted(*args):
         sizes.append(cache_sizes(*args))
         return sizes[-1]
 
     for option, value in {"LARGE": 0, "SHARE": 0, "MANY": 1, "cache_sizes": noted}.items():
-        monkeypatch.setattr(decoding, option, value)
+        monkeypatch.setattr(growing, option, value)
     (sampled, (best, scores)), (sampled_before, (best_before, scores_before)) = found(), want
     assert sizes == [[16, 37]] * 2
     for now, before in ((sampled, sampled_before), (best, best_before)):

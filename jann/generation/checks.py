@@ -1,0 +1,99 @@
+"""What is asked of a model that makes tokens, checked before anything is compiled."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jann.core import Model, check, listed
+from jann.drawing import checked_key
+from jann.trees import Tree
+
+Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
+
+
+def ready(model: Model, params: Tree) -> Tree:
+    """The model's parameters in the form for decoding, blocks listed.
+
+    Raises ValueError where the model does not tell the next token, ShapeError where the parameters are not its own:
+    the compiled programs call its `features`, which look at neither, and of another model's make NaN or nonsense.
+    """
+    if not (hasattr(model, "begin") or hasattr(model, "cache")):
+        raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
+    if getattr(model, "labels", 0):
+        raise ValueError(f"{model} tells {model.labels} labels, not tokens: load or make it with labels=0 to generate")
+    check(model, params)
+    return listed(model, params)
+
+
+def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of ids -> (tokens[rows, time], lengths[rows]), filled with zeros to a multiple, so that few shapes compile.
+
+    Raises ValueError naming the prompt that is empty, no list of integers, or has an id that is not in 0 .. vocab - 1.
+    """
+    rows = [np.asarray(prompt) for prompt in prompts]
+    if not rows:
+        raise ValueError("there is no prompt: give a list of lists of token ids")
+    for i, row in enumerate(rows):
+        if not row.ndim:
+            raise ValueError(f"prompt {i} is {row.item()!r}, no list of token ids: a single prompt is given as [ids]")
+        if not row.size:
+            raise ValueError(f"prompt {i} is empty: begin with at least one token, such as the start token")
+        if row.ndim > 1 or row.dtype.kind not in "iu":
+            kind = f"an array {list(row.shape)} of {row.dtype}"
+            raise ValueError(f"prompt {i} is {kind}: give a list of token ids, such as tokenizer.encode(text).ids")
+        if row.min() < 0 or row.max() >= vocab:
+            wrong = row.min() if row.min() < 0 else row.max()
+            raise ValueError(f"prompt {i} has token {wrong}: ids are 0 .. {vocab - 1}")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    tokens = np.zeros((len(rows), -(-lengths.max() // multiple) * multiple), np.int32)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+    return tokens, lengths
+
+
+def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
+    """How many tokens the cache is made for.
+
+    Raises ValueError where the model has fewer positions.
+    """
+    if hasattr(model, "begin"):
+        return new + 1
+    limit = getattr(model, "limit", None)
+    if limit is not None and lengths.max() + new > limit:
+        beside = f" beside its {model.places} vectors" if hasattr(model, "places") else ""
+        raise ValueError(
+            f"a prompt of {lengths.max()} tokens and {new} new ones are more than the model's {limit} positions"
+            f"{beside}: shorten the prompt or ask for fewer"
+        )
+    room = tokens.shape[1] + new
+    return room if limit is None else min(room, limit)
+
+
+def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:
+    """One id, or several in whatever holds them. Raises TypeError for what is no integer."""
+    ids = np.atleast_1d(np.asarray(stop))
+    if ids.size and ids.dtype.kind not in "iu":
+        raise TypeError(f"stop={stop!r}: give ids of tokens, such as tokenizer.token_to_id('</s>')")
+    return tuple(ids.ravel().tolist())
+
+
+def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: int | None) -> None:
+    """Raises ValueError for options that make no sense, or that need a key; TypeError for a number as one."""
+    checked_key(key)
+    given = [name for name, value in sampling.items() if value is not None]
+    if given and key is None:
+        raise ValueError(f"{', '.join(given)}: sampling needs a key; without one the likeliest token is taken")
+    limits = {"temperature": (0, np.inf), "top_k": (0, np.inf), "top_p": (0, 1), "min_p": (0, 1)}
+    for name in given:
+        if isinstance(sampling[name], jax.core.Tracer):
+            continue
+        low, high = limits[name]
+        if not low < sampling[name] <= high:
+            most = f" and at most {high}" if high == 1 else ""
+            raise ValueError(f"{name}={sampling[name]} must be above {low}{most}")
+    if penalty is not None and not penalty > 0:
+        raise ValueError(f"repetition_penalty={penalty} must be above 0; 1 changes nothing")
+    if no_repeat is not None and no_repeat < 1:
+        raise ValueError(f"no_repeat={no_repeat} is the size of an n-gram: at least 1")
