@@ -1,14 +1,14 @@
 """Beam search: the likeliest whole sequences, rather than the likeliest next token."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -28,6 +28,7 @@ def beam_search(
     early: bool = False,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
+    logits_processor: Callable | None = None,
     pad: int = 0,
     dtype: Any = jnp.float32,
 ) -> tuple[Generated, jax.Array]:
@@ -40,8 +41,9 @@ def beam_search(
     early:  end a prompt as soon as it has `beams` finished sequences; else when no open one can still become better
             than the worst of them, judged at its present length
 
-    prompts, stop, repetition_penalty, no_repeat, pad, dtype: as in `generate`, whose errors these raise too. The rules
-    are those of transformers' `generate`, so that published models give the same sequences.
+    prompts, stop, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors these
+    raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
+    published models give the same sequences.
     """
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
@@ -50,8 +52,9 @@ def beam_search(
     tokens, lengths = packed(prompts, model.vocab)
     room = checked_room(model, tokens, lengths, new)
     return _searched(
-        model, params, tokens, lengths, length_penalty, repetition_penalty, new=new, room=room, beams=beams,
-        results=results, stop=stop_ids(stop), early=early, no_repeat=no_repeat, pad=pad, dtype=jnp.dtype(dtype),
+        model, params, tokens, lengths, length_penalty, repetition_penalty, as_partial(logits_processor),
+        new=new, room=room, beams=beams, results=results, stop=stop_ids(stop), early=early, no_repeat=no_repeat,
+        pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
 
@@ -60,7 +63,7 @@ def beam_search(
     static_argnames=("model", "new", "room", "beams", "results", "stop", "early", "no_repeat", "pad", "dtype"),
 )
 def _searched(
-    model, params, tokens, lengths, length_penalty, penalty,
+    model, params, tokens, lengths, length_penalty, penalty, processor,
     *, new, room, beams, results, stop, early, no_repeat, pad, dtype,
 ):  # fmt: skip
     prompts = tokens.shape[0]
@@ -91,7 +94,7 @@ def _searched(
     def one(carry):
         i, running, finished, hopeful, _, (logits, state, seen, seen_lengths) = carry
         scores = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-        scores = processed(scores, seen, seen_lengths, penalty, no_repeat)
+        scores = processed(scores, seen, seen_lengths, penalty, no_repeat, processor)
         total = (running[:, :, None] + scores.reshape(prompts, beams, vocab)).reshape(prompts, -1)
         best, which = jax.lax.top_k(total, min(several, beams * vocab))
         parent, token = which // vocab, (which % vocab).astype(jnp.int32)

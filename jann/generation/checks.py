@@ -1,10 +1,11 @@
 """What is asked of a model that makes tokens, checked before anything is compiled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from jann.core import Model, check, listed
 from jann.drawing import checked_key
@@ -97,3 +98,12 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
         raise ValueError(f"repetition_penalty={penalty} must be above 0; 1 changes nothing")
     if no_repeat is not None and no_repeat < 1:
         raise ValueError(f"no_repeat={no_repeat} is the size of an n-gram: at least 1")
+
+
+def as_partial(processor: Callable | None) -> Partial | None:
+    """A function as a pytree, which compiled programs take for an argument. Raises TypeError for what is no function"""
+    if processor is None or isinstance(processor, Partial):
+        return processor
+    if not callable(processor):
+        raise TypeError(f"logits_processor={processor!r}: give a function of (logits, tokens, lengths)")
+    return Partial(processor)

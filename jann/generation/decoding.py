@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
-from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids
-from jann.generation.choice import choose, no_repeated_ngrams, repetition_penalised
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
 from jann.trees import Node, Tree, flatten, path_name
@@ -43,6 +43,7 @@ def generate(
     min_p: float | None = None,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
+    logits_processor: Callable | None = None,
     stop: int | Sequence[int] = (),
     pad: int = 0,
     samples: int = 1,
@@ -54,6 +55,13 @@ def generate(
     key:       for sampling; a row's draws depend on the key and the row's number alone
     temperature, top_k, top_p, min_p:  see `warped`; they need a key
     repetition_penalty, no_repeat:     see `repetition_penalised`, and `no_repeated_ngrams` of that size
+    logits_processor:  a function of one's own, called as those two are, after them and before the sampling's options;
+               tokens[rows, places] hold the prompts too, of an encoder-decoder what its decoder made:
+
+                   def longer(logits, tokens, lengths):  # no stop token 2 among the first 30 tokens
+                       return jnp.where(lengths[:, None] < 30, logits.at[:, 2].set(-jnp.inf), logits)
+
+               A program is compiled for each function; jax.tree_util.Partial(function, ...) holds arrays that change
     stop:      token ids that end a row
     samples:   so many rows for each prompt, one after another
     dtype:     of the cache
@@ -72,13 +80,13 @@ def generate(
         raise ValueError(f"samples={samples}: several of a prompt differ only by sampling, which needs a key")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, repetition_penalty, no_repeat)
-    params = ready(model, params)
+    params, processor = ready(model, params), as_partial(logits_processor)
     tokens, lengths = packed(prompts, model.vocab)
     room = checked_room(model, tokens, lengths, new)
     tokens, lengths = tokens.repeat(samples, 0), lengths.repeat(samples, 0)
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
-        model, params, tokens, lengths, key, numbers, repetition_penalty,
+        model, params, tokens, lengths, key, numbers, repetition_penalty, processor,
         new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stop_ids(stop), pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 
@@ -95,6 +103,7 @@ def stream(
     key = options.pop("key", None)
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
+    processor = as_partial(options.pop("logits_processor", None))
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
@@ -108,7 +117,7 @@ def stream(
         )
         for _ in range(new):
             token, _, logits, state, seen, seen_lengths = _advanced(
-                model, params, logits, state, seen, seen_lengths, key, sampling, penalty, top_k=top_k,
+                model, params, logits, state, seen, seen_lengths, key, sampling, penalty, processor, top_k=top_k,
                 no_repeat=no_repeat,
             )  # fmt: skip
             yield int(token[0])
@@ -144,7 +153,7 @@ _turned = jax.jit(Turned.of, static_argnums=1)
 
 @functools.partial(jax.jit, static_argnames=("model", "new", "room", "top_k", "no_repeat", "stop", "pad", "dtype"))
 def _generated(
-    model, params, tokens, lengths, key, numbers, penalty, *, new, room, top_k, no_repeat, stop, pad, dtype
+    model, params, tokens, lengths, key, numbers, penalty, processor, *, new, room, top_k, no_repeat, stop, pad, dtype
 ) -> Generated:
     rows = tokens.shape[0]
     places = first_places(model, params, tokens, room, dtype)
@@ -159,7 +168,7 @@ def _generated(
     def one(carry):
         i, done, count, made, scores, (logits, state, seen, seen_lengths) = carry
         token, score, seen, seen_lengths = chosen(
-            logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, ~done
+            logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, processor, ~done
         )
         made = made.at[:, i].set(jnp.where(done, pad, token))
         scores = scores.at[:, i].set(jnp.where(done, 0.0, score))
@@ -179,10 +188,10 @@ def _begun(model, params, tokens, lengths, *, new, room, dtype):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "top_k", "no_repeat"), donate_argnames=("state", "seen"))
-def _advanced(model, params, logits, state, seen, seen_lengths, key, numbers, penalty, *, top_k, no_repeat):
+def _advanced(model, params, logits, state, seen, seen_lengths, key, numbers, penalty, processor, *, top_k, no_repeat):
     awake = jnp.ones(logits.shape[0], bool)
     token, score, seen, seen_lengths = chosen(
-        logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, awake
+        logits, seen, seen_lengths, key, numbers, penalty, top_k, no_repeat, processor, awake
     )
     logits, state = step(model, params, token[:, None], awake.astype(jnp.int32), state)
     return token, score, logits, state, seen, seen_lengths
@@ -206,10 +215,10 @@ def step(model: Model, params: Tree, tokens: jax.Array, lengths: jax.Array, stat
     return model.logits(params, jnp.take_along_axis(x, last, axis=1)[:, 0]), state
 
 
-def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, awake):
+def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, processor, awake):
     """The next token of each row, its log-probability, and the tokens so far with it (in rows that are awake)."""
     score = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-    logits = processed(logits, seen, lengths, penalty, no_repeat)
+    logits = processed(logits, seen, lengths, penalty, no_repeat, processor)
     keys = None
     if key is not None:
         rows = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(lengths)))
@@ -220,10 +229,17 @@ def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, awake
     return token, jnp.take_along_axis(score, token[:, None], 1)[:, 0], seen, lengths + awake
 
 
-def processed(logits, seen, lengths, penalty, no_repeat):
+def processed(logits, seen, lengths, penalty, no_repeat, processor):
     """logits[rows, vocab] after what depends on the tokens so far"""
     if penalty is not None:
         logits = repetition_penalised(logits, seen, lengths, penalty)
     if no_repeat is not None:
         logits = no_repeated_ngrams(logits, seen, lengths, no_repeat)
-    return logits
+    if processor is None:
+        return logits
+    made = processor(logits, seen, lengths)
+    if jnp.shape(made) != logits.shape:
+        raise ValueError(
+            f"logits_processor gave {list(jnp.shape(made))} for logits {list(logits.shape)}: it must keep the shape"
+        )
+    return jnp.maximum(made, LOWEST).astype(logits.dtype)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from scipy.stats import chisquare
 
 import jann
@@ -176,6 +177,32 @@ def test_stop_tokens_end_a_row(decoder):
         generate(model, params, PROMPTS, 10, stop="</s>")
 
 
+def test_a_processor_of_ones_own_forbids_what_it_will(decoder):
+    model, params = decoder("gpt2")
+    traced = []
+
+    def longer(least, logits, tokens, lengths):
+        """No 0 and no 3 until there are so many tokens, then nothing but 3"""
+        traced.append(tokens.shape)
+        early, stop = (lengths < least)[:, None], jnp.arange(logits.shape[1]) == 3
+        return jnp.where(jnp.where(early, stop | (jnp.arange(logits.shape[1]) == 0), ~stop), -jnp.inf, logits)
+
+    def options(least):
+        return {"logits_processor": Partial(longer, least), "stop": 3}
+
+    for least in (7, 9):
+        made = generate(model, params, PROMPTS, 12, **options(least))
+        assert made.lengths.tolist() == [least - len(prompt) + 1 for prompt in PROMPTS]
+        assert not (made.tokens[0, : int(made.lengths[0])] == 0).any()
+        assert np.isfinite(made.log_probabilities).all()  # of the model itself, not of what was processed
+    assert len(traced) == 1
+    assert list(stream(model, params, PROMPTS[0], 12, **options(9))) == made.tokens[0, : int(made.lengths[0])].tolist()
+    best, scores = beam_search(model, params, PROMPTS, 12, beams=3, **options(9))
+    assert best.lengths.tolist() == made.lengths.tolist() and np.isfinite(scores).all()
+    with pytest.raises(TypeError, match="logits_processor=1.3: give a function of \\(logits, tokens, lengths\\)"):
+        generate(model, params, PROMPTS, 12, logits_processor=1.3)
+
+
 def test_temperature_may_be_traced(decoder):
     model, params = decoder("gpt2")
 
@@ -313,6 +340,7 @@ def test_fewer_sequences_than_results_leave_rows_empty(decoder):
         ([[1]], {"key": jax.random.key(0), "temperature": 0.0}, "temperature=0.0 must be above 0"),
         ([[1]], {"repetition_penalty": 0.0}, "repetition_penalty=0.0"),
         ([[1]], {"no_repeat": 0}, "no_repeat=0"),
+        ([[1]], {"logits_processor": lambda logits, *_: logits[:, :3]}, r"gave \[1, 3\] for logits \[1, 11\]: it must"),
     ],
 )
 def test_what_cannot_be_generated_says_why(decoder, prompts, options, message):
