@@ -45,6 +45,8 @@ def low_rank(
     alpha:            the correction counts alpha / rank, so that the learning rate need not follow the rank
     rank_stabilised:  alpha / sqrt(rank), with which higher ranks keep learning (Kalajdzievski 2023, arXiv:2312.03732)
 
+    Dropout on what a correction sees, for training: `jann.adapt.frozen(loss, rest, low_rank_dropout=0.05)`.
+
     Raises ValueError where the expression finds no kernel, or one that is of low rank already.
     """
     if rank < 1:

@@ -1,18 +1,22 @@
 """From one task to another: what stays frozen, and a trained body under a new head."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.tree_util import Partial, tree_map_with_path
 
 from jann.core import Model, Param, in_form_of, init, is_param
-from jann.trees import Tree, combine, flatten, partition, path_name
+from jann.drawing import fold
+from jann.layers import LowRank
+from jann.trees import Node, Tree, combine, flatten, partition, path_name
 
 Loss = Callable[..., tuple[jax.Array, tuple[dict, object]]]
 
 
-def frozen(loss: Loss, rest: Tree) -> Loss:
+def frozen(loss: Loss, rest: Tree, low_rank_dropout: float | jax.Array | None = None) -> Loss:
     """A loss of all parameters -> the loss of those that train, the rest staying what it is.
 
         train, rest = jann.partition(params, "^head/|^pooler/")
@@ -24,12 +28,36 @@ def frozen(loss: Loss, rest: Tree) -> Loss:
     Gradients and optimiser state exist for `train` alone. The rest is an argument of the compiled program, there once,
     neither a constant in it nor part of the state that is copied and saved. `make_step(dtype=...)` does not cast it: a
     frozen part that may be bfloat16 is best loaded so.
+
+    low_rank_dropout:  rate of dropout on what the corrections of `LowRank` kernels see, a mask for each (PEFT's
+                       lora_dropout; 0.05 to 0.1 is usual); it is for training only, where there is a key
+
+    Raises ValueError for such a rate where no kernel is of low rank.
     """
+    if low_rank_dropout is not None and not any(isinstance(leaf, LowRank) for leaf in flatten(rest).values()):
+        raise ValueError(f"low_rank_dropout={low_rank_dropout}: no kernel is of low rank, see jann.adapt.low_rank")
 
-    def with_rest(rest, params, batch, key, extra=None):
-        return loss(combine(rest, params), batch, key, extra)
+    def with_rest(rest, rate, params, batch, key, extra=None):
+        params = combine(rest, params)
+        if rate is not None and key is not None:
+            key, noise = jax.random.split(key)
+            params = noisy(params, rate, noise)
+        return loss(params, batch, key, extra)
 
-    return Partial(with_rest, rest)
+    return Partial(with_rest, rest, low_rank_dropout)
+
+
+def noisy(params: Tree, rate: jax.Array, key: jax.Array) -> Tree:
+    """params with dropout of that rate on what the corrections of their low-rank kernels see."""
+
+    def one(path, leaf):
+        if not isinstance(leaf, LowRank):
+            return leaf
+        lead = leaf.scale.shape
+        keys = jax.random.split(fold(key, path_name(path)), lead)
+        return dataclasses.replace(leaf, key=keys, rate=jnp.full(lead, rate, jnp.float32))
+
+    return tree_map_with_path(one, params, is_leaf=lambda node: isinstance(node, Node))
 
 
 class Transplanted(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jann.core import Param, ShapeError, Spec
+from jann.layers.activations import dropout
 from jann.layers.dtypes import along, floats, wide_dtype
 from jann.layers.initializers import lecun_normal, small_normal
 from jann.layers.low_rank import LowRank
@@ -54,7 +55,7 @@ def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
             f"a weight of shape {list(weight.shape)} takes inputs[..., {wanted}], got {list(x.shape)}", weight
         )
     if isinstance(weight, LowRank):
-        low = _product(x, weight.down, axes) * weight.scale.astype(x.dtype)
+        low = _product(dropout(x, weight.rate, weight.key), weight.down, axes) * weight.scale.astype(x.dtype)
         y = _product(x, weight.base, axes) + _product(low, weight.up, 1)
     else:
         y = _product(x, weight, axes)

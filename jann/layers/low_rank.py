@@ -15,7 +15,7 @@ from jann.core import Param
 from jann.trees import Node
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["base", "down", "up", "scale"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["base", "down", "up", "scale", "key", "rate"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class LowRank(Node):
     """A kernel W + scale · down · up, in the place of the array that it stands for; `linear` multiplies it.
@@ -24,6 +24,7 @@ class LowRank(Node):
     down:   [*lead, *inputs, rank]
     up:     [*lead, rank, *outputs]
     scale:  [*lead], how much the correction counts; not trained. `lead` are the axes of stacked blocks.
+    key, rate:  [*lead], of dropout on what the correction sees; only while it trains with that (`jann.adapt.frozen`)
 
     It has the shape of the array, and NumPy takes it for the array of the sum (so `save` and `save_pretrained` write
     that); other layers than `linear` refuse it.
@@ -33,6 +34,8 @@ class LowRank(Node):
     down: Any
     up: Any
     scale: Any
+    key: Any = None
+    rate: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,6 +57,9 @@ class LowRank(Node):
     @property
     def rank(self) -> int:
         return self.down.shape[-1]
+
+    def parts(self) -> dict[str, Any]:
+        return {name: part for name, part in super().parts().items() if name not in ("key", "rate")}
 
     def declared(self, param: Param) -> LowRank:
         """The kernel's Param -> a Param for each part."""

@@ -9,7 +9,7 @@ import pytest
 import jann
 from jann.adapt import frozen, low_rank, merge, trainable
 from jann.generation import generate
-from jann.layers import LowRank, linear
+from jann.layers import LowRank, dropout, linear
 from jann.models import GPT2, MLP, T5, VGG, Llama
 from jann.pretrained import from_pretrained, save_pretrained
 from jann.training.loops import _scanned
@@ -185,6 +185,41 @@ def test_a_run_of_factors_is_kept_and_goes_on(drawn, key, tmp_path):
     assert len(history["loss"]) == 2
     kept = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     assert set(jann.flatten(resumed.params)) == set(jann.flatten(train)) and kept < 400_000
+
+
+def test_dropout_is_on_what_the_corrections_see_alone(drawn, key):
+    random = np.random.default_rng(0)
+    x, base, down, up = (np.float32(random.normal(size=shape)) for shape in ((6, 5), (5, 3), (5, 2), (2, 3)))
+    noisy = LowRank(base, down, up, jnp.float32(0.5), key, jnp.float32(0.4))
+    close(linear({"weight": noisy}, x), x @ base + 0.5 * dropout(x, 0.4, key) @ down @ up)
+    assert set(noisy.parts()) == {"base", "down", "up", "scale"}
+
+    params = moved(low_rank(LLAMA, drawn(LLAMA), key=key, rank=2, targets="query|value"))
+    train, rest = trainable(params)
+    batch = {"token": TOKENS[:, :-1], "label": TOKENS[:, 1:]}
+    plain, seen = jann.objective(LLAMA, jann.language, "token"), []
+
+    def loss(params, batch, key, extra=None):
+        seen.extend(leaf.key for leaf in jann.flatten(params).values() if isinstance(leaf, LowRank))
+        return plain(params, batch, key, extra)
+
+    @jax.jit
+    def values(rate, key):
+        return frozen(loss, rest, low_rank_dropout=rate)(train, batch, key)[0]
+
+    whole = plain(params, batch, None)[0]
+    close(values(0.0, key), whole)
+    assert [part.shape for part in seen] == [(2,), (2,)]  # query's and value's, a key for each of two blocks
+    noise = jax.vmap(values, (None, 0))(0.5, jax.random.split(key, 64))
+    assert len(np.unique(noise)) > 60 and abs(noise.mean() - whole) < 5 * noise.std()
+    assert frozen(loss, rest, low_rank_dropout=0.5)(train, batch, None)[0] == whole  # no key: not training
+    with pytest.raises(ValueError, match="low_rank_dropout=0.5: no kernel is of low rank, see jann.adapt.low_rank"):
+        frozen(loss, merge(params), low_rank_dropout=0.5)
+
+    listed = jann.core.listed(LLAMA, params)
+    step = jann.make_step(frozen(plain, trainable(listed)[1], low_rank_dropout=0.1), optax.sgd(0.1))
+    state = jann.TrainState.start(key, trainable(listed)[0], optax.sgd(0.1))
+    assert np.isfinite(step(state, batch)[1]["loss"])
 
 
 def test_what_is_saved_is_merged(drawn, key, tmp_path):
