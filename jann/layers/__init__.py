@@ -44,7 +44,7 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
-from jann.layers.positions import sinusoidal
+from jann.layers.positions import interpolated, sinusoidal
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.rotary import rotary_frequencies, rotated
 from jann.layers.turned import Turned
@@ -81,6 +81,7 @@ __all__ = [
     "gru_spec",
     "he_normal",
     "instance_norm",
+    "interpolated",
     "last_token",
     "layer_norm",
     "layer_norm_spec",

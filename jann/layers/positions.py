@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def sinusoidal(values: jax.Array, features: int, longest: float = 10_000.0, inclusive: bool = False) -> jax.Array:
@@ -18,3 +19,26 @@ def sinusoidal(values: jax.Array, features: int, longest: float = 10_000.0, incl
     frequencies = jnp.exp(-math.log(longest) / (n - inclusive) * jnp.arange(n, dtype=jnp.float32))
     angles = jnp.asarray(values, jnp.float32)[..., None] * jax.lax.broadcast_to_rank(frequencies, jnp.ndim(values) + 1)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def interpolated(grid: jax.Array, rows: int, columns: int) -> jax.Array:
+    """Vectors at the places of a grid[height, width, features] -> at those of another, [rows, columns, features]
+
+    Bicubic, with the constants and edges of PyTorch's `interpolate`, which trained ViTs are resized by; those of
+    `jax.image.resize` differ. (Keys 1981, a = -0.75)
+    """
+    height, width, _ = grid.shape
+    wide = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
+    return jnp.einsum("rh,cw,hwf->rcf", _cubic(height, rows), _cubic(width, columns), wide).astype(grid.dtype)
+
+
+def _cubic(count: int, wanted: int) -> np.ndarray:
+    """[wanted, count]: how much of each place is in each of those wanted, which lie evenly over the same length"""
+    at = (np.arange(wanted) + 0.5) * count / wanted - 0.5
+    near = np.floor(at)[:, None] + np.arange(-1, 3)
+    away = np.abs(at[:, None] - near)
+    inner, outer = ((1.25 * away - 2.25) * away**2 + 1), -0.75 * (((away - 5) * away + 8) * away - 4)
+    weights = np.zeros((wanted, count), np.float32)
+    places = near.clip(0, count - 1).astype(int)
+    np.add.at(weights, (np.arange(wanted)[:, None], places), np.where(away <= 1, inner, outer))
+    return weights

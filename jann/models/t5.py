@@ -37,7 +37,7 @@ normal = cache(jax.nn.initializers.normal)  # so that equal kernels are drawn by
 class T5(Model):
     """An encoder and a decoder with relative positions, which one table of each gives to all its blocks.
 
-    decoder_layers:  by default as many as `layers`, those of the encoder
+    decoder_layers:  by default as many as `layers`, those of the encoder; 0 is the encoder alone, which gives features
     gated:           version 1.1: activation(gate) * up, in place of activation(up)
     buckets, furthest:  of the relative positions: exact for the near ones, by the logarithm up to the furthest
     tied:            version 1.0: the table of tokens also gives the logits
@@ -87,17 +87,29 @@ class T5(Model):
         spec = {
             "tokens": embedding_spec(self.vocab, self.embed, normal(1.0)),
             "encoder": side({**attention("self"), **mlp}, self.layers),
-            "decoder": side({**attention("self"), **attention("cross"), **mlp}, self.decoder_layers or self.layers),
         }
+        if not self.writers:
+            return spec
+        spec["decoder"] = side({**attention("self"), **attention("cross"), **mlp}, self.writers)
         return spec if self.tied else {**spec, "head": dense(embed, {"vocab": self.vocab}, init=normal(1.0))}
 
-    def apply(self, params, inputs, tokens, lengths=None, state=None, key=None):
+    @property
+    def writers(self) -> int:
+        """How many blocks the decoder has."""
+        return self.layers if self.decoder_layers is None else self.decoder_layers
+
+    def apply(self, params, inputs, tokens=None, lengths=None, state=None, key=None):
         """inputs[..., source], tokens[..., time] of the decoder -> logits of the token after each [..., time, vocab]
 
-        tokens:   the target behind `begin_token`
+        tokens:   the target behind `begin_token`; None for an encoder alone, which gives features [..., source, embed]
         lengths:  [...], how many of the inputs are there; the rest is padding
         """
+        if (tokens is None) == bool(self.writers):
+            mend = "give the decoder's tokens too, or call model.encode" if self.writers else "it takes no tokens"
+            raise TypeError(f"{self} has {self.writers} blocks in its decoder: {mend}")
         memory = self.encode(params, inputs, lengths, fold(key, "encoder"))
+        if not self.writers:
+            return memory, state
         x, state = self.features(params, tokens, state=state, memory=memory, sources=lengths, key=fold(key, "decoder"))
         return self.logits(params, x), state
 
@@ -126,7 +138,7 @@ class T5(Model):
 
         state:  from `begin`; or else memory[..., source, embed] from `encode`, of which `sources` are there
         """
-        p, layers = params["decoder"], self.decoder_layers or self.layers
+        p = params["decoder"]
         positions = token_positions(tokens, lengths, None, state)
         mask = causal_mask(positions, cache_places(state))
         there = jnp.arange(tokens.shape[-1]) if state is None else jnp.arange(cache_places(state))
@@ -160,7 +172,7 @@ class T5(Model):
 
         with scope("decoder"):
             x = tap("embedded", dropout(embedding(params["tokens"], tokens), self.dropout, fold(key, "embedded")))
-            keys = depth_keys(fold(key, "blocks"), layers)
+            keys = depth_keys(fold(key, "blocks"), self.writers)
             cross = None if state is None else state["cross"]
             x, state = decoder_blocks(block, x, p["blocks"], positions, state, cross, keys)
             return tap("normed", dropout(self.normed(p["norm"], x), self.dropout, fold(key, "normed"))), state
@@ -189,8 +201,10 @@ class T5(Model):
 
     def begin(self, params, inputs, lengths, places: int, dtype: Any = jnp.float32):
         """inputs[rows, source] -> (the decoder's first tokens [rows, 1], its state with room for `places` tokens)"""
+        if not self.writers:
+            raise ValueError(f"{self} is an encoder alone: it makes no tokens")
         memory, lead = self.encode(params, inputs, lengths), inputs.shape[:-1]
-        state = decoder_cache(self.decoder_layers or self.layers, lead, places, self.heads, self.head, dtype)
+        state = decoder_cache(self.writers, lead, places, self.heads, self.head, dtype)
         state = cross_state(state, params["decoder"]["blocks"], memory, lengths, dtype)
         return jnp.full((*lead, 1), self.begin_token, jnp.int32), state
 

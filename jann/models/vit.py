@@ -1,5 +1,6 @@
 """The Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ from jann.layers import (
     dot_product_attention,
     dropout,
     exact_gelu,
+    interpolated,
     layer_norm,
     layer_norm_spec,
     linear,
@@ -114,6 +116,19 @@ class ViT(Model):
         y = self.activation(linear(p["mlp_in"], layer_norm(p["mlp_norm"], x, self.epsilon)))
         y = linear(p["mlp_out"], tap("hidden", y))
         return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), None
+
+    def resized(self, params, size):
+        """(model, params) for images of another size, (height, width) or one number: positions are interpolated
+
+        model, params = model.resized(params, 384)  # before fine-tuning at that size (section 3.2 of the paper)
+
+        As transformers' `interpolate_pos_encoding` does at each call.
+        """
+        model = dataclasses.replace(self, size=size)
+        positions = params["positions"]
+        places = positions[1:].reshape(*self.grid(), self.embed)
+        places = interpolated(places, *model.grid()).reshape(-1, self.embed)
+        return model, {**params, "positions": jnp.concatenate([positions[:1], places])}
 
     def pooled(self, params, x):
         """features[..., places, embed] -> tanh of a layer on the first, [..., embed]"""

@@ -6,12 +6,12 @@ from jann.models.t5 import T5
 from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture
 from jann.pretrained.tables import Table
 
-MODEL = T5
+MODEL, ENCODER = T5, "T5EncoderModel"
 IGNORED = r"^(encoder|decoder)\.embed_tokens\.weight$"  # copies of the shared table
 
 
 def from_config(config: dict, names: Sequence[str] = ()) -> T5:
-    architecture(config, "T5ForConditionalGeneration")
+    name = architecture(config, "T5ForConditionalGeneration", "T5WithLMHeadModel", ENCODER)
     *gated, units = config.get("feed_forward_proj", "relu").split("-")
     if gated not in ([], ["gated"]):
         raise PretrainedError(f"feed_forward_proj={config['feed_forward_proj']!r} is not an activation or gated-one")
@@ -26,7 +26,7 @@ def from_config(config: dict, names: Sequence[str] = ()) -> T5:
         heads=config.get("num_heads", 8),
         head=config.get("d_kv", 64),
         hidden=config.get("d_ff", 2048),
-        decoder_layers=config.get("num_decoder_layers") or layers,
+        decoder_layers=0 if name == ENCODER else config.get("num_decoder_layers") or layers,
         activation=activation(units),
         gated=bool(gated),
         buckets=config.get("relative_attention_num_buckets", 32),
@@ -43,12 +43,12 @@ def to_config(model: T5) -> dict:
     if model.gated:
         units = "gated-" + {"gelu_new": "gelu", "gelu": "gelu_python"}.get(units, units)
     return {
-        "architectures": ["T5ForConditionalGeneration"],
+        "architectures": ["T5ForConditionalGeneration" if model.writers else ENCODER],
         "model_type": "t5",
         "vocab_size": model.vocab,
         "d_model": model.embed,
         "num_layers": model.layers,
-        "num_decoder_layers": model.decoder_layers or model.layers,
+        "num_decoder_layers": model.writers or model.layers,
         "num_heads": model.heads,
         "d_kv": model.head,
         "d_ff": model.hidden,
@@ -60,13 +60,14 @@ def to_config(model: T5) -> dict:
         "scale_decoder_outputs": model.tied if model.scaled is None else model.scaled,
         "decoder_start_token_id": model.begin_token,
         "pad_token_id": model.begin_token,
-        "is_encoder_decoder": True,
+        "is_encoder_decoder": bool(model.writers),
     }
 
 
 def copies(model: T5) -> dict[str, str]:
     """Their names of what is one with a parameter of ours -> its path."""
-    names = ("encoder.embed_tokens", "decoder.embed_tokens", *(("lm_head",) if model.tied else ()))
+    decoder = ("decoder.embed_tokens", *(("lm_head",) if model.tied else ())) if model.writers else ()
+    names = ("encoder.embed_tokens", *decoder)
     return {f"{name}.weight": "tokens/table" for name in names}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jann
+from jann.layers import interpolated
 from jann.models import ViT
 
 MODEL = ViT(size=(4, 9), patch=(2, 3), channels=2, embed=8, layers=1, heads=2, hidden=12, outputs=3)
@@ -34,3 +35,19 @@ def test_what_patches_do_not_fill_is_not_seen(drawn):
     """As in transformers, whose patches are a convolution without padding."""
     larger, images = dataclasses.replace(MODEL, size=(5, 11)), jax.random.normal(jax.random.key(1), (5, 5, 11, 2))
     np.testing.assert_array_equal(larger(drawn(MODEL), images), MODEL(drawn(MODEL), images[:, :4, :9]))
+
+
+def test_positions_are_interpolated_for_another_size(drawn):
+    """The weights are those of torch.nn.functional.interpolate(mode="bicubic"), 2.13, of three numbers as five."""
+    want = [[1.096, -0.096, 0], [0.612, 0.46, -0.072], [0, 1, 0], [-0.072, 0.46, 0.612], [0, -0.096, 1.096]]
+    np.testing.assert_allclose(interpolated(np.eye(3)[:, None], 5, 1)[:, 0], want, atol=1e-6)
+    np.testing.assert_allclose(interpolated(np.eye(3)[None], 1, 5)[0], want, atol=1e-6)
+    params = drawn(MODEL)
+    model, resized = MODEL.resized(params, (10, 9))
+    jann.check(model, resized)
+    assert model.grid() == (5, 3)
+    weights = np.kron(interpolated(np.eye(2)[:, None], 5, 1)[:, 0], np.eye(3))
+    np.testing.assert_allclose(resized["positions"][1:], weights @ params["positions"][1:], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(resized["positions"][0], params["positions"][0])
+    same = MODEL.resized(params, MODEL.size)[1]["positions"]
+    np.testing.assert_allclose(same, params["positions"], rtol=1e-6)

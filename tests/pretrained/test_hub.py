@@ -13,6 +13,7 @@ import pytest
 from safetensors.flax import load_file, save_file
 
 import jann
+from jann.generation import generate
 from jann.layers import exact_gelu
 from jann.models import BERT, GPT2, T5, Llama, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
@@ -39,6 +40,7 @@ MODELS = {
     "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
     "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
+    "t5_encoder": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, decoder_layers=0),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
@@ -276,6 +278,18 @@ def test_bare_models_may_lack_a_pooler_or_a_head(name, tmp_path, drawn):
     again, reread = from_pretrained(tmp_path)
     assert again == found
     same(reread, read)
+
+
+def test_an_encoder_alone_gives_features_and_makes_no_tokens(drawn):
+    model, whole = MODELS["t5_encoder"], MODELS["t5_scaled"]
+    params, ids = drawn(model), np.array([[1, 5, 2]])
+    np.testing.assert_array_equal(model(params, ids), model.encode(params, ids))
+    with pytest.raises(TypeError, match="has 0 blocks in its decoder: it takes no tokens"):
+        model(params, ids, ids)
+    with pytest.raises(TypeError, match="give the decoder's tokens too, or call model.encode"):
+        whole(drawn(whole), ids)
+    with pytest.raises(ValueError, match="is an encoder alone: it makes no tokens"):
+        generate(model, params, ids, 2)
 
 
 def test_an_untied_head_of_words_has_a_copy_of_its_bias(tmp_path, drawn):
