@@ -27,7 +27,7 @@ def interpolated(grid: jax.Array, rows: int, columns: int) -> jax.Array:
     Bicubic, with the constants and edges of PyTorch's `interpolate`, which trained ViTs are resized by; those of
     `jax.image.resize` differ. (Keys 1981, a = -0.75)
     """
-    height, width, _ = grid.shape
+    height, width, _ = (grid := jnp.asarray(grid)).shape
     wide = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
     return jnp.einsum("rh,cw,hwf->rcf", _cubic(height, rows), _cubic(width, columns), wide).astype(grid.dtype)
 

@@ -141,7 +141,8 @@ def make_step(
     loss:        `loss(params, batch, key, extra=None) -> (scalar, (metrics, extra))`; one with arrays of its own,
                  such as `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
-                 A learning rate set through `optax.inject_hyperparams` appears among the metrics.
+                 A learning rate set through `optax.inject_hyperparams` appears among the metrics. Those that look
+                 further are told value, grad, value_fn and grad_fn: L-BFGS, plateaus, SAM (with opaque_mode=True)
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
                  A part counts as much as what its loss is the mean of, where the loss says it, as those of criteria
                  with weights do: metrics["loss_weight"], a number for all metrics or {"loss": ..., name: ...}, where
@@ -233,16 +234,20 @@ def make_step(
                 raise ValueError('average=... needs extra={"average": jann.start_average(params)} in the train state')
             weights = extra["average"]
             extra = {name: value for name, value in extra.items() if name != "average"}
-        compute = gradients if accumulate == 1 else accumulated
+        compute, extra_before = gradients if accumulate == 1 else accumulated, extra
         metrics, grads, extra = compute(train_state.params, batch, key, extra)
         metrics.pop("loss_weight", None)
 
         def value(params):
             return run_loss(params, batch, key, train_state.extra)[0]
 
+        def gradient(params, _=None):
+            return compute(params, batch, key, extra_before)[1]
+
+        known = {"value": metrics["loss"], "grad": grads, "value_fn": value, "grad_fn": gradient}
         try:
             updates, opt_state = optimizer.update(
-                grads, train_state.opt_state, train_state.params, value=metrics["loss"], grad=grads, value_fn=value
+                grads, train_state.opt_state, train_state.params, **accepted(optimizer.update, known)
             )
         except (AttributeError, TypeError, ValueError) as error:
             wanted = jax.eval_shape(optimizer.init, train_state.params)
@@ -258,6 +263,14 @@ def make_step(
         return TrainState(train_state.step + 1, train_state.key, params, opt_state, extra), metrics
 
     return step
+
+
+def accepted(update: Callable, known: dict[str, Any]) -> dict[str, Any]:
+    """What a transformation's update takes by name. By Optax's protocol that is anything, but SAM takes `grad_fn`
+    alone, which a line search takes for an argument of `value_fn`: so who asks for it by name has it, and no other."""
+    wanted = inspect.signature(update).parameters
+    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in wanted.values())
+    return {name: what for name, what in known.items() if name in wanted or (anything and name != "grad_fn")}
 
 
 def _learning_rates(opt_state: Any) -> dict[str, jax.Array]:
