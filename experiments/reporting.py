@@ -129,12 +129,13 @@ def show_table(rows: list[dict], title: str) -> None:
     """Prints rows as a table: numbers plain, {"mean", "low", "high"} as mean ± half the interval."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # names as they are: [m] is no markup
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(Text(name.replace("_", " ")), justify="right")
     for row in rows:
-        table.add_row(*map(_cell, row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console()
     if not (console.is_terminal or console.is_jupyter):
         console = Console(width=140)  # a log file has room

@@ -41,7 +41,8 @@ def read_wav(source: str | Path | bytes, rate: int, name: str | None = None) -> 
 def write_wav(path: str | Path, audio: np.ndarray, rate: int) -> None:
     """Writes audio[time], floats within −1 and 1 or int16, as a wav file of one channel of 16 bits.
 
-    What lies outside is clipped. Raises ValueError for more than one channel or values that are not finite.
+    What lies outside is clipped. Raises ValueError for more than one channel or values that are not finite, TypeError
+    for other integers.
     """
     from scipy.io import wavfile
 
@@ -49,6 +50,7 @@ def write_wav(path: str | Path, audio: np.ndarray, rate: int) -> None:
     if audio.ndim != 1 or audio.size == 0:
         raise ValueError(f"a wav file is written from audio[time], got shape {list(audio.shape)}")
     if audio.dtype != np.int16:
+        _refuse_integers(audio)
         if not np.isfinite(audio).all():
             raise ValueError(f"audio has {np.sum(~np.isfinite(audio))} values that are not finite")
         audio = np.round(32767 * np.clip(audio.astype(np.float64), -1, 1)).astype(np.int16)
@@ -87,8 +89,13 @@ def _within_one(audio: jax.Array) -> jax.Array:
     if not jnp.issubdtype(audio.dtype, jnp.integer):
         return audio
     if audio.dtype != jnp.int16:
-        raise TypeError(f"audio is {audio.dtype}: give int16, or floats within -1 and 1")
+        _refuse_integers(audio)
     return audio.astype(jnp.float32) / 32768
+
+
+def _refuse_integers(audio: np.ndarray | jax.Array) -> None:
+    if jnp.issubdtype(audio.dtype, jnp.integer):
+        raise TypeError(f"audio is {audio.dtype}: give int16, or floats within -1 and 1")
 
 
 def frame_count(time: int | jax.Array, window: int, hop: int) -> int | jax.Array:

@@ -46,6 +46,8 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised, and here in one line
         if best is not None and best[1] not in ("max", "min"):
             raise ValueError(f"best={best}: the second part is 'max' or 'min'")
+        if keep < 1:
+            raise ValueError(f"keep={keep}: at least the latest checkpoint is kept, else no run could go on")
         self.folder = Path(folder).absolute() / "checkpoints"
         self._best = best
         policies, tracked = [preserve.LatestN(keep)], {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
@@ -112,16 +113,18 @@ def fit(
         log = closing.enter_context(contextlib.closing(Log(folder, tensorboard)))
         done = saved = _step(train_state)
         log.resume(done)
+        ended = done < end and _behind(log.rows, best) >= patience
         bar = closing.enter_context(Progress("training", end, progress, done))
 
         if done > end:
             warnings.warn(f"{folder} already holds {done} steps, more than the {end} asked for", stacklevel=2)
-        elif done > begin and progress:
-            print(f"{folder} holds {done} of {end} steps: {'it goes on' if done < end else 'nothing is trained'}")
+        if begin < done <= end and progress:
+            how = "patience ended it" if ended else "it goes on" if done < end else "nothing is trained"
+            print(f"{folder} holds {done} of {end} steps: {how}")
         lost: set[int] = set()
         good = train_state  # chunks leaves what it starts from alone
         clock = time.perf_counter()
-        if done < end and _behind(log.rows, best) < patience:
+        if done < end and not ended:
             for train_state, metrics in chunks(step, between(done, end), good, end - done, every):
                 bad = _first_not_finite(metrics, train_state)
                 if (bad < len(metrics["loss"])).all():
@@ -203,6 +206,8 @@ class Interrupt:
 
 def _writable(folder: str | Path) -> Path:
     folder = Path(folder)
+    if os.sep == "/" and "\\" in str(folder.absolute()):  # which checkpoints would take for a separator
+        raise RunFolderError(f"the run folder {folder.absolute()} has a backslash in its name: choose another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
@@ -229,9 +234,16 @@ def _step(train_state: TrainState) -> int:
 
 def _named(found: dict, above: str = "") -> dict:
     """{"test": {"loss": 1.0}} -> {"test/loss": 1.0}"""
+    if not isinstance(found, dict):
+        raise TypeError(f"evaluate returns numbers by name, {{name: number}}, got {found!r:.100}")
     named = {}
     for name, value in found.items():
-        named.update(_named(value, f"{above}{name}/") if isinstance(value, dict) else {f"{above}{name}": value})
+        if isinstance(value, dict):
+            named.update(_named(value, f"{above}{name}/"))
+        elif np.asarray(value).dtype.kind in "OUSM":
+            raise TypeError(f"evaluate gave {value!r:.100} for {above}{name}: only numbers are logged")
+        else:
+            named[f"{above}{name}"] = value
     return named
 
 

@@ -124,7 +124,7 @@ class Log:
         if self.file is None or not self.file.exists():
             return
         last = -math.inf
-        for line in self.file.read_text().splitlines():
+        for line in self.file.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
@@ -180,11 +180,11 @@ class Progress:
         self._last = -float("inf")
         if show and not self._lines:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self._bar = Bar(*columns, console=console)
             self._task = self._bar.add_task(title, total=total, completed=start, note="")

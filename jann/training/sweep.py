@@ -210,14 +210,15 @@ class Sweep:
     def __repr__(self):
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text  # names as they are: [m] is no markup
 
         rows = self.rows()
         table = Table()
         columns = list(dict.fromkeys(name for row in rows for name in row))
         for name in columns:
-            table.add_column(name, justify="right")
+            table.add_column(Text(name), justify="right")
         for row in rows:
-            table.add_row(*(_cell(row[name]) if name in row else "" for name in columns))
+            table.add_row(*(Text(_cell(row[name]) if name in row else "") for name in columns))
         console = Console(width=120, force_terminal=False, force_jupyter=False)
         with console.capture() as capture:
             console.print(table)

@@ -152,7 +152,11 @@ def test_random_mask_blanks_one_strip(axis, key):
         audio.random_mask(jnp.ones((3, 12, 12)), jax.random.key(0), axis, 13)
 
 
-@pytest.mark.parametrize("take", [audio.mu_law_encode, lambda sound: audio.log_mel(sound, 8000, 256, 128, 8)])
+def written(sound):
+    audio.write_wav("/dev/null", sound, RATE)
+
+
+@pytest.mark.parametrize("take", [audio.mu_law_encode, lambda sound: audio.log_mel(sound, 8000, 256, 128, 8), written])
 def test_integers_other_than_int16_are_refused(take):
     for dtype in (np.uint8, np.int32):
         with pytest.raises(TypeError, match=f"audio is {np.dtype(dtype).name}: give int16, or floats within"):

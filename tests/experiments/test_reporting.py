@@ -23,7 +23,16 @@ from experiments import (
     translate,
     vae,
 )
-from experiments.reporting import at_least_one, command, each_seed, given, more_than_zero, over_seeds, plus_minus
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    given,
+    more_than_zero,
+    over_seeds,
+    plus_minus,
+    show_table,
+)
 from experiments.schedules import warmup_cosine
 
 TRAINING = [file.stem for file in Path(experiments.__path__[0]).glob("*.py") if "    seeds: int = " in file.read_text()]
@@ -83,6 +92,12 @@ def test_the_schedule_of_few_steps():
     assert warmup_cosine(0.5, 1)(0) == 0.5
     np.testing.assert_allclose([warmup_cosine(0.5, 2)(i) for i in range(3)], [0, 0.5, 0])
     np.testing.assert_allclose([warmup_cosine(0.5, 40)(i) for i in (1, 2, 21, 40)], [0.25, 0.5, 0.25, 0], atol=1e-7)
+
+
+def test_a_table_shows_names_as_they_are(capsys):
+    show_table([{"rmse_[m]": 0.5, "[/b]": "a [b] c"}], "[/of] three")
+    said = capsys.readouterr().out
+    assert all(part in said for part in ("rmse [m]", "[/b]", "a [b] c", "[/of] three"))
 
 
 def test_one_seed_has_a_mean_and_no_interval():

@@ -170,6 +170,10 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(jann.RunFolderError, match="cannot write the run folder .*/file: "):
         fit(folder=tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+    with pytest.raises(jann.RunFolderError, match="has a backslash in its name: choose another"):
+        fit(folder=tmp_path / "a\\b")
+    with pytest.raises(ValueError, match="keep=0: at least the latest checkpoint is kept"):
+        fit(folder=tmp_path / "run", keep=0)
 
 
 @pytest.mark.parametrize("other", [MLP(4, (6, 6), 3), MLP(4, (8, 8), 3, activation=jax.nn.tanh)])

@@ -150,7 +150,7 @@ def test_an_ensemble_resumes_bit_for_bit(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-6), whole.params, alone.params)
 
 
-def test_patience_stops_and_the_best_checkpoint_is_kept(tmp_path):
+def test_patience_stops_and_the_best_checkpoint_is_kept(tmp_path, capsys):
     scores = [0.1, 0.5, 0.9, float("nan"), 0.3, 0.2, 0.1, 0.1]
     end, history = fit(
         40, every=5, folder=tmp_path, evaluate=scripted(scores), best=("score", "max"), patience=3, keep=1
@@ -163,7 +163,8 @@ def test_patience_stops_and_the_best_checkpoint_is_kept(tmp_path):
         best = checkpoints.restore(start(), step=15)
     assert_bits(best, fit(15, every=5)[0])
     # out of patience it stays, also when asked again
-    assert int(fit(40, every=5, folder=tmp_path, best=("score", "max"), patience=3, keep=1)[0].step) == 30
+    again = fit(40, every=5, folder=tmp_path, best=("score", "max"), patience=3, keep=1, progress=True)[0]
+    assert int(again.step) == 30 and f"{tmp_path} holds 30 of 40 steps: patience ended it" in capsys.readouterr().out
 
 
 def test_the_best_is_still_known_in_a_resumed_run(tmp_path):
@@ -280,6 +281,9 @@ def test_what_evaluate_returns_is_nested_or_has_names_of_its_own(tmp_path):
     np.testing.assert_array_equal(history["test/loss"], [1.0, 1.0])
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["test/loss"] for row in rows] == [1.0, 1.0] and all("loss" in row for row in rows)
+    for given, said in ((1.0, "numbers by name, .* got 1.0"), ({"a": {"b": None}}, "gave None for a/b: only numbers")):
+        with pytest.raises(TypeError, match=f"evaluate .*{said}"):
+            fit(20, every=10, evaluate=lambda s, given=given: given)
 
 
 def test_a_part_of_a_model_that_could_not_be_saved_is_refused_before_the_first_step(tmp_path):

@@ -108,6 +108,15 @@ def test_progress_can_be_silent(capsys):
     assert jann.RunFolderError is RunFolderError
 
 
+def test_names_are_shown_as_they_are_in_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    with Progress("training [/s]", 1) as bar:
+        bar.update(1, "loss [m] 0.1 [/m]")
+    said = capsys.readouterr().out
+    assert "training [/s]" in said and "loss [m] 0.1 [/m]" in said
+
+
 def test_json_is_strict_also_where_an_interval_is_missing(tmp_path):
     write_json(tmp_path / "a.json", {"rows": [{"low": float("nan"), "high": float("inf"), "mean": 1.0, "n": (1, 2)}]})
     text = (tmp_path / "a.json").read_text()

@@ -523,6 +523,8 @@ def test_errors_say_in_which_runs_what_is_kept_and_what_is_traced(tmp_path):
 def test_dicts_may_be_values_and_names_must_differ():
     result = sweep(experiment=lambda key, c: {"value": jnp.float32(c["a"])}, seeds=2, c=[{"a": 1.0}, {"a": 2.0}])
     assert "{'a': 2.0}" in repr(result)
+    marked = sweep(experiment=lambda key, c: {"speed [/s]": jax.random.normal(key)}, seeds=2, c=["[m]:100:"])
+    assert "speed [/s]" in repr(marked) and "[m]:100:" in repr(marked)
     with pytest.raises(KeyError, match="no result 'values' at point 0, which has 'value'"):
         result.best("values")
     with pytest.raises(ValueError, match="a: a result needs a name that no hyper-parameter has"):
