@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model, Param
+from jann.data.sequences import as_tokens
 from jann.drawing import fold
 from jann.layers import embedding, standard_normal
 from jann.trees import Tree
@@ -80,16 +81,22 @@ def prompt_tuned(
 ) -> tuple[PromptTuned, Tree]:
     """A decoder and its parameters -> (the model that reads a prompt before its input, parameters with that prompt)
 
-    The vectors start as the embeddings of `tokens` (words that say what is wanted), or of tokens drawn with a key.
+    The vectors start as the embeddings of `tokens` (ids of words that say what is wanted), a vector for each, or of
+    `places` tokens drawn with a key.
 
         model, params = jann.adapt.prompt_tuned(model, params, places=20, key=key)
         train, rest = jann.partition(params, "^prompt$")
         step = jann.make_step(jann.adapt.frozen(jann.objective(model, jann.language, "token"), rest), optimizer)
+
+    Raises ValueError for both or neither, for tokens that are no list of ids or that the model does not have.
     """
     if (key is None) == (tokens is None):
         raise ValueError("the vectors start from tokens, or from a key that draws them: give one of the two")
     if tokens is None:
         tokens = jax.random.randint(fold(key, "prompt"), (places,), 0, model.vocab)
-    tokens = jnp.asarray(tokens)
+    else:
+        tokens = as_tokens(tokens, "tokens")
+        if ((tokens < 0) | (tokens >= model.vocab)).any():
+            raise ValueError(f"tokens={tokens.tolist()}: ids are 0 .. {model.vocab - 1}")
     prompt = embedding(params["tokens"], tokens).astype(jnp.float32)
-    return PromptTuned(model, tokens.shape[0]), {"prompt": prompt, "model": params}
+    return PromptTuned(model, len(tokens)), {"prompt": prompt, "model": params}

@@ -1,6 +1,7 @@
 """Beam search: the likeliest whole sequences, rather than the likeliest next token."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids, whole
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -45,6 +46,11 @@ def beam_search(
     raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
     published models give the same sequences.
     """
+    whole(new=new, beams=beams, results=results, pad=pad)
+    if not isinstance(early, bool):
+        raise TypeError(f"early={early!r}: give True or False")
+    if not isinstance(length_penalty, jax.core.Tracer) and not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty={length_penalty}: give a finite number, 1 for the mean")
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)

@@ -80,6 +80,13 @@ def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(ids.ravel().tolist())
 
 
+def whole(**numbers: Any) -> None:
+    """Raises TypeError naming a number that is none, or not a whole one."""
+    for name, number in numbers.items():
+        if not isinstance(number, int | np.integer):
+            raise TypeError(f"{name}={number!r}: give a whole number")
+
+
 def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: int | None) -> None:
     """Raises ValueError for options that make no sense, or that need a key; TypeError for a number as one."""
     checked_key(key)
@@ -94,6 +101,8 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
         if not low < sampling[name] <= high:
             most = f" and at most {high}" if high == 1 else ""
             raise ValueError(f"{name}={sampling[name]} must be above {low}{most}")
+    counts = {"top_k": sampling.get("top_k"), "no_repeat": no_repeat}
+    whole(**{name: number for name, number in counts.items() if number is not None})
     if penalty is not None and not penalty > 0:
         raise ValueError(f"repetition_penalty={penalty} must be above 0; 1 changes nothing")
     if no_repeat is not None and no_repeat < 1:

@@ -43,7 +43,7 @@ def warped(
         order = jnp.argsort(-logits, axis=-1)
         probabilities = jax.nn.softmax(jnp.take_along_axis(logits, order, -1))
         before = jnp.cumsum(probabilities, -1) - probabilities
-        kept = jnp.take_along_axis(before < top_p, jnp.argsort(order, axis=-1), -1)
+        kept = jnp.take_along_axis((before < top_p) | (top_p >= 1), jnp.argsort(order, axis=-1), -1)
         logits = jnp.where(kept, logits, LOWEST)
     if min_p is not None:
         logits = jnp.where(logits < logits.max(-1, keepdims=True) + jnp.log(min_p), LOWEST, logits)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids, whole
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
@@ -22,12 +22,13 @@ class Generated(NamedTuple):
 
     tokens:            int32[rows, new], after a row's end filled with `pad`
     lengths:           int32[rows], how many of them were made, a stop token among them
-    log_probabilities: float32[rows, new], of each under the model, before anything changed its logits; 0 after the end
+    log_probabilities: float32[rows, new], of each under the model, before anything changed its logits; 0 after the end.
+                       None from `beam_search`, which gives scores, and `speculate`
     """
 
     tokens: jax.Array
     lengths: jax.Array
-    log_probabilities: jax.Array
+    log_probabilities: jax.Array | None
 
 
 def generate(
@@ -71,9 +72,10 @@ def generate(
     For many calls, with one row each, on a CPU: `for_decoding` first.
 
     Raises ValueError for a model that is no decoder, a prompt that is empty or no list of ids, a token id that the
-    model does not have, more tokens than it has positions for, and options that contradict each other; ShapeError,
-    which lists them, for parameters that are not the model's.
+    model does not have, more tokens than it has positions for, and options that contradict each other; TypeError for
+    options of another kind; ShapeError, which lists them, for parameters that are not the model's.
     """
+    whole(new=new, samples=samples, pad=pad)
     if new < 1:
         raise ValueError(f"new={new}: generate makes at least one token")
     if samples < 1 or (samples > 1 and key is None):
@@ -94,16 +96,17 @@ def generate(
 def stream(
     model: Model, params: Tree, prompt: Sequence[int], new: int, *, stop: int | Sequence[int] = (), **options: Any
 ) -> Iterator[int]:
-    """The tokens after one prompt as they are made; `options` are those of `generate`, of which it is the same.
+    """The tokens after one prompt as they are made; `options` are those of `generate`, but for `pad` and `samples`.
 
     Raises what `generate` does when it is called, before the first token is asked for; TypeError for another option.
     """
+    whole(new=new)
     if new < 1:
         raise ValueError(f"new={new}: stream makes at least one token")
     key = options.pop("key", None)
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
-    processor = as_partial(options.pop("logits_processor", None))
+    processor, dtype = as_partial(options.pop("logits_processor", None)), jnp.dtype(options.pop("dtype", "float32"))
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
@@ -112,9 +115,7 @@ def stream(
     room, top_k = checked_room(model, tokens, lengths, new), sampling.pop("top_k")
 
     def made():
-        logits, state, seen, seen_lengths = _begun(
-            model, params, tokens, lengths, new=new, room=room, dtype=jnp.dtype("float32")
-        )
+        logits, state, seen, seen_lengths = _begun(model, params, tokens, lengths, new=new, room=room, dtype=dtype)
         for _ in range(new):
             token, _, logits, state, seen, seen_lengths = _advanced(
                 model, params, logits, state, seen, seen_lengths, key, sampling, penalty, processor, top_k=top_k,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids
+from jann.generation.checks import Prompts, checked_options, checked_room, packed, ready, stop_ids, whole
 from jann.generation.choice import warped
 from jann.generation.decoding import Generated
 from jann.trees import Tree
@@ -45,6 +45,7 @@ def speculate(
         raise ValueError(f"{other} begins from inputs: speculation is for decoders, GPT2 and Llama, use generate")
     if draft.vocab != model.vocab:
         raise ValueError(f"the draft has {draft.vocab} tokens and the model {model.vocab}: they must share them")
+    whole(new=new, guesses=guesses, pad=pad)
     if new < 1 or guesses < 1:
         raise ValueError(f"new={new}, guesses={guesses}: both must be at least 1")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}

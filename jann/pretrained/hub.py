@@ -124,12 +124,15 @@ def read_config(folder: Path, config: str = CONFIG, weights: str = WEIGHTS) -> d
     return read_json(file)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file holds."""
+def read_json(file: Path, kind: type = dict) -> Any:
+    """What a JSON file holds, which must be of that kind."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # also bytes that are no UTF-8
         raise PretrainedError(f"{file} is not whole JSON ({error}): copy it again") from None
+    if not isinstance(found, kind):
+        raise PretrainedError(f"{file} holds {found!r:.60}, which is no {kind.__name__}: copy it again")
+    return found
 
 
 def family_of(config: dict) -> Any:
@@ -205,7 +208,12 @@ def tensors(folder: Path, weights: str = WEIGHTS) -> Iterator[tuple[list[str], C
 
 def shard_of(folder: Path, index: str) -> dict[str, str] | None:
     """The file of each tensor, by an index; without the index, None."""
-    return read_json(folder / index)["weight_map"] if (folder / index).exists() else None
+    if not (folder / index).exists():
+        return None
+    found = read_json(folder / index).get("weight_map")
+    if not isinstance(found, dict):
+        raise PretrainedError(f"{folder / index} has no weight_map of the tensors' files: copy it again")
+    return found
 
 
 def _present(name: str) -> str:
@@ -294,6 +302,6 @@ def refuse_quantised(folder: Path, config: dict) -> None:
 def refuse(config: dict, **supported: Any) -> None:
     """Raises PretrainedError naming an option that is set to something other than what jann has."""
     for name, only in supported.items():
-        if config.get(name, only) != only:
+        if config.get(name) not in (None, only):
             kind = config.get("model_type")
             raise PretrainedError(f"{kind} with {name}={config[name]!r} is not supported, only {name}={only!r}")

@@ -9,6 +9,9 @@ from typing import Any
 
 from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
+REASONING = ("reasoning_content", "thinking", "reasoning")
+END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
+
 
 def begin_tokens(folder: str | Path) -> list[int]:
     """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
@@ -37,6 +40,7 @@ def chat_prompt(
     add_generation_prompt: bool = True,
     tools: Sequence[dict[str, Any]] | None = None,
     name: str | None = None,
+    continue_final_message: bool = False,
     **variables: Any,
 ) -> str:
     """A conversation as the one text that a chat model was trained on.
@@ -47,9 +51,11 @@ def chat_prompt(
 
     template:               a folder as published (tokenizer_config.json, chat_template.jinja), or the template itself,
                             in Jinja, as Hugging Face's transformers reads it
-    messages:               {"role": "system", "user" or "assistant", "content": ...}, ...
+    messages:               {"role": "system", "user" or "assistant", "content": ...}, ...; what is None in one is not
+                            there, and its `reasoning_content` is its `thinking` too
     add_generation_prompt:  end with what begins an answer
     tools:                  functions that the model may call, as JSON schemas
+    continue_final_message: end within the last message, an answer that has begun, in place of what begins one
     name:                   of one template where a folder has several; by default "tool_use" with tools, else "default"
     variables:              whatever else the template asks for: `bos_token`, `documents`, `enable_thinking` ...
 
@@ -64,14 +70,33 @@ def chat_prompt(
         variables = {**special_tokens(template), **variables}
         template = template_of(template, name, tools is not None)
     given = {"documents": None, **variables, "tools": None if tools is None else list(tools)}
+    messages = [_as_templates_read(said) for said in messages]
+    begun = messages[-1].get("content") if messages else None
+    if continue_final_message:
+        if not isinstance(begun, str):
+            raise PretrainedError("continue_final_message: the last message has no content of text to go on from")
+        messages[-1]["content"] = begun + END
     try:
-        return compiled(template).render(
-            messages=list(messages), add_generation_prompt=add_generation_prompt, **given
+        text = compiled(template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt and not continue_final_message, **given
         )
     except jinja2.TemplateSyntaxError as error:
         raise PretrainedError(f"line {error.lineno} of the chat template is wrong: {error}") from None
     except (jinja2.TemplateError, TypeError) as error:
         raise PretrainedError(f"the chat template refuses these messages: {error}") from None
+    if not continue_final_message:
+        return text
+    if END.strip() not in text or begun.strip() not in text:
+        raise PretrainedError("the chat template leaves out the final message: it cannot be continued")
+    before, after = text.rsplit(END.strip(), 1)
+    return before if after.startswith(" ") else before.rstrip()
+
+
+def _as_templates_read(said: dict[str, Any]) -> dict[str, Any]:
+    """A message without what is None, its reasoning under the names that templates ask for."""
+    said = {name: part for name, part in said.items() if part is not None}
+    thought = next((said[name] for name in REASONING if name in said), None)
+    return said if thought is None else {"thinking": thought, **said, "reasoning_content": thought}
 
 
 def template_of(folder: str | Path, name: str | None = None, with_tools: bool = False) -> str:

@@ -68,7 +68,7 @@ def pooling_of(folder: Path) -> tuple[dict[str, Any], int | None]:
     for name in ("modules.json", "1_Pooling/config.json"):
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name} is missing: give a folder as sentence-transformers publishes it")
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in read_json(folder / "modules.json")]
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in read_json(folder / "modules.json", list)]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise PretrainedError(f"modules.json asks for {', '.join(kinds)}: jann has Transformer, Pooling and Normalize")
     pooling = read_json(folder / "1_Pooling/config.json")

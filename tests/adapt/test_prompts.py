@@ -57,6 +57,10 @@ def test_what_is_refused(drawn, key):
         prompt_tuned(base, params, 4)
     with pytest.raises(ValueError, match="give one of the two"):
         prompt_tuned(base, params, key=key, tokens=[1])
+    with pytest.raises(ValueError, match=r"tokens=\[3, 11\]: ids are 0 .. 10"):
+        prompt_tuned(base, params, tokens=[3, 11])
+    with pytest.raises(ValueError, match=r"tokens is an array \[1, 2\] of int64: give a list"):
+        prompt_tuned(base, params, tokens=[[3, 1]])
     model, params = prompt_tuned(base, params, 20, key=key)
     with pytest.raises(ValueError, match="3 tokens and 18 new ones .* 20 positions beside its 20 vectors: shorten"):
         generate(model, params, [[1, 2, 3], [1]], 18)

@@ -36,6 +36,11 @@ def test_the_unlikely_is_removed(options, want):
     np.testing.assert_allclose(changed[0][np.array(want)], LOGITS[0][np.array(want)] / scale, rtol=1e-6)
 
 
+def test_top_p_of_one_removes_nothing():
+    logits = jnp.linspace(0.0, -14.0, 50_000)[None]  # of which the last 208 come after 1 in float32
+    np.testing.assert_array_equal(warped(logits, top_p=1.0), logits)
+
+
 def test_repetition_is_divided_or_multiplied_by_its_sign():
     logits = jnp.array([[2.0, -2.0, 3.0, -3.0], [1.0, 1.0, 1.0, 1.0]])
     tokens, lengths = jnp.array([[0, 1, 2], [3, 3, 0]]), jnp.array([2, 2])

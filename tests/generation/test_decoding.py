@@ -155,7 +155,7 @@ def test_a_row_samples_alike_in_any_company_and_as_it_streams(decoder):
     alone = generate(model, params, PROMPTS[:1], 10, **options)
     together = generate(model, params, PROMPTS, 10, **options)
     np.testing.assert_array_equal(alone.tokens[0], together.tokens[0])
-    assert list(stream(model, params, PROMPTS[0], 10, **options)) == alone.tokens[0].tolist()
+    assert list(stream(model, params, PROMPTS[0], 10, **options, dtype="float32")) == alone.tokens[0].tolist()
     assert not np.array_equal(alone.tokens, generate(model, params, PROMPTS[:1], 10, key=jax.random.key(4)).tokens)
 
 
@@ -404,6 +404,17 @@ def test_a_stream_refuses_what_generate_refuses_when_it_is_called(decoder, key):
 
 def test_unknown_options_and_other_vocabularies_are_errors(decoder):
     model, params = decoder("gpt2")
+    for made, options, message in (
+        (generate, {"new": 3.0}, "new=3.0: give a whole number"),
+        (generate, {"key": jax.random.key(0), "top_k": 5.0}, "top_k=5.0: give a whole number"),
+        (generate, {"no_repeat": 2.0}, "no_repeat=2.0: give a whole number"),
+        (generate, {"pad": None}, "pad=None: give a whole number"),
+        (beam_search, {"early": "never"}, "early='never': give True or False"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            made(model, params, [[1]], **{"new": 4, **options})
+    with pytest.raises(ValueError, match="length_penalty=nan: give a finite number"):
+        beam_search(model, params, [[1]], 4, length_penalty=float("nan"))
     with pytest.raises(TypeError, match="topk"):
         generate(model, params, [[1]], 4, topk=3)
     other = jann.models.GPT2(vocab=12, positions=40, embed=16, layers=1, heads=2)

@@ -86,6 +86,7 @@ def test_shards_are_gathered_and_a_missing_one_is_named(folder, drawn):
     where = {name: file for file, part in parts.items() for name in part}
     (folder / hub.INDEX).write_text(json.dumps({"weight_map": where}))
     (folder / hub.WEIGHTS).unlink()
+    edit(folder, pretraining_tp=None)  # as good as not there
     same(from_pretrained(folder)[1], drawn(LLAMA))
     (folder / "b.safetensors").rename(folder / "c.safetensors")
     with pytest.raises(FileNotFoundError, match=r"b\.safetensors is missing, though .* names it"):
@@ -335,9 +336,13 @@ def test_damaged_and_missing_files(folder):
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
     with pytest.raises(FileNotFoundError, match="pytorch_model.bin would run code as it is read"):
         from_pretrained(folder)
-    (folder / hub.CONFIG).write_text("{")
-    with pytest.raises(PretrainedError, match="not whole JSON"):
+    (folder / hub.INDEX).write_text("{}")
+    with pytest.raises(PretrainedError, match=f"{hub.INDEX} has no weight_map of the tensors' files"):
         from_pretrained(folder)
+    for text, message in (("{", "not whole JSON"), ("[1]", r"config.json holds \[1\], which is no dict")):
+        (folder / hub.CONFIG).write_text(text)
+        with pytest.raises(PretrainedError, match=message):
+            from_pretrained(folder)
     (folder / hub.CONFIG).unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         from_pretrained(folder)

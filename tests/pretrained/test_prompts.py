@@ -33,8 +33,8 @@ def test_a_template_that_refuses_says_why(rendered):
     wrong = rendered["must_raise"]
     with pytest.raises(PretrainedError, match="refuses these messages: Conversation roles must alternate"):
         chat_prompt(rendered["templates"][wrong["template"]], wrong["messages"], **TOKENS)
-    with pytest.raises(PretrainedError, match="refuses these messages: .*NoneType"):
-        chat_prompt("{{ messages[0]['content'] + 'x' }}", [{"role": "user", "content": None}])
+    with pytest.raises(PretrainedError, match="refuses these messages: can only concatenate"):
+        chat_prompt("{{ messages[0]['content'] + 1 }}", HI)
     with pytest.raises(PretrainedError, match="line 2 of the chat template is wrong"):
         chat_prompt("\n{% for %}", HI)
     with pytest.raises(PretrainedError, match="refuses these messages: .*unsafe"):
@@ -42,6 +42,34 @@ def test_a_template_that_refuses_says_why(rendered):
     for odd in ("hi", [{"content": "hi"}], ["hi"]):
         with pytest.raises(PretrainedError, match="messages are a list such as"):
             chat_prompt("{{ messages }}", odd)
+
+
+def test_what_is_none_is_not_there_and_reasoning_has_two_names():
+    """As transformers 5.23 hands messages to a template."""
+    called = [{"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]
+    shown = "{% set said = messages[0] %}{{ said.content }}|{{ said.content is none }}|{{ said.reasoning_content }}."
+    assert chat_prompt(shown, called) == "|False|."
+    assert chat_prompt(shown, [{"role": "assistant", "content": "a", "thinking": "hm"}]) == "a|False|hm."
+    said = [{"role": "assistant", "content": "a", "reasoning_content": "hm"}]
+    assert chat_prompt("{{ messages[0].thinking }}", said) == "hm" and "thinking" not in said[0]
+
+
+def test_an_answer_that_has_begun_is_continued():
+    each = "{% for said in messages %}{{ said.role }}: {{ said.content }}</s>{% endfor %}"
+    template = each + "{{ add_generation_prompt }}"
+    said = [*HI, {"role": "assistant", "content": "The answer is "}]
+    assert chat_prompt(template, said, continue_final_message=True) == "user: hi</s>assistant: The answer is "
+    trimmed = template.replace("said.content", "said.content | trim")
+    assert chat_prompt(trimmed, said, continue_final_message=True) == "user: hi</s>assistant: The answer is"
+    assert chat_prompt(template, said) == "user: hi</s>assistant: The answer is </s>True"
+    for wrong, message in (
+        ([{"role": "assistant", "content": None}], "the last message has no content of text"),
+        ([], "the last message has no content of text"),
+        ([*said, {"role": "tool", "content": "x"}], "leaves out the final message"),
+    ):
+        with pytest.raises(PretrainedError, match=message):
+            chat_prompt("{% for said in messages if said.role != 'tool' %}{{ said.content }}{% endfor %}", wrong,
+                        continue_final_message=True)  # fmt: skip
 
 
 def test_what_templates_may_use():
