@@ -168,10 +168,10 @@ def fit(
                         saved = done
                 if stop:
                     break
-    if saved_as_model:
-        params = eval_params(train_state)  # computed by all processes, written by one
-        if jax.process_index() == 0:
-            save(folder, model, params)
+        if saved_as_model:
+            params = eval_params(train_state)  # computed by all processes, written by one
+            if jax.process_index() == 0:
+                save(folder, model, params)
     return train_state, log.history()
 
 
