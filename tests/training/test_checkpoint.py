@@ -185,9 +185,10 @@ def test_unknown_ways_of_being_best_are_refused(tmp_path):
 
 
 OF_TWO = """
-import json, sys, time
+import json, pathlib, sys, time
 import jax, numpy as np
 import jann, jann.training.checkpoint as module
+from jann.training import logs
 port, number, folder = sys.argv[1:]
 number = int(number)
 jax.distributed.initialize(f"localhost:{port}", 2, number, cluster_detection_method="deactivate",
@@ -202,11 +203,14 @@ with jann.Checkpoints(folder, keep=9) as checkpoints:
         if checkpoints.due(step):
             checkpoints.save(step, tree)
             due.append(step)
-print(json.dumps(due))
+with logs.only_writer(pathlib.Path(folder)):  # of both: they train together
+    log = logs.Log(pathlib.Path(folder))
+    log.write({"step": 1, "number": number})
+print(json.dumps([due, log.rows]))
 """
 
 
-def test_processes_agree_on_when_a_checkpoint_is_due_and_another_number_of_them_reads_it(tmp_path):
+def test_processes_agree_on_checkpoints_the_first_writes_and_another_number_of_them_reads(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -219,7 +223,9 @@ def test_processes_agree_on_when_a_checkpoint_is_due_and_another_number_of_them_
         for process in both:
             process.kill()
     assert [process.returncode for process in both] == [0, 0], printed
-    due = [json.loads(out.splitlines()[-1]) for out, _ in printed]
+    due, rows = zip(*(json.loads(out.splitlines()[-1]) for out, _ in printed), strict=True)
+    assert rows == tuple([{"step": 1, "number": number}] for number in range(2))
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "number": 0}\n'  # the first alone writes
     assert due[0] == due[1] and due[0][0] == 1 and 1 < len(due[0]) < 12
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps() == due[0]
