@@ -67,9 +67,9 @@ def conv(
             f"x[..., {'size, ' * dims}{groups * weight.shape[-2]}], got {list(x.shape)}",
             weight,
         )
-    dilation = _each(dilation, dims)
+    dilation = _each(dilation, dims, "dilation")
     batch = x.reshape(math.prod(x.shape[: -dims - 1]), *x.shape[-dims - 1 :])
-    weight, stride = weight.astype(x.dtype), _each(stride, dims)
+    weight, stride = weight.astype(x.dtype), _each(stride, dims, "stride")
     pads = _padding(padding, weight.shape[:dims], dilation)
     if groups == 1 and jax.default_backend() == "cpu":
         few = x.shape[-1] <= FEW and weight.shape[dims - 1] > 1
@@ -93,14 +93,16 @@ def conv_transpose(
     p: Tree,
     x: jax.Array,
     stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[tuple[int, int]] = "same",
+    padding: str | int | Sequence[int | tuple[int, int]] = "same",
 ) -> jax.Array:
     """x[..., *space, inputs] -> transposed convolution, [..., *space', outputs]
 
     The gradient of `conv` with respect to its input, with a kernel declared by `conv_spec(inputs, outputs, window)`
     (the convolution's own has inputs and outputs exchanged).
     "same" gives size * stride, "valid" (size - 1) * stride + window; a number p is PyTorch's `padding=p`:
-    (size - 1) * stride - 2 p + window.
+    (size - 1) * stride - 2 p + window; for each dimension a number or (before, after) are too.
+
+    Raises ShapeError where kernel and channels do not fit, ValueError where nothing is left.
     """
     weight = p["weight"]
     dims = _dimensions(weight.shape[:-2], weight)
@@ -111,12 +113,15 @@ def conv_transpose(
             f"got {list(x.shape)}",
             weight,
         )
-    window, stride = weight.shape[:dims], _each(stride, dims)
+    window, stride = weight.shape[:dims], _each(stride, dims, "stride")
     if isinstance(padding, str):
         pads = [_transpose_padding(padding, *sizes) for sizes in zip(window, stride, strict=True)]
     else:
-        sides = [(padding, padding)] * dims if isinstance(padding, Number) else padding
+        sides = _padding(padding, window, (1,) * dims)
         pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
+    sizes = zip(x.shape[-dims - 1 : -1], stride, window, pads, strict=True)
+    if any((n - 1) * s + 2 + sum(sides) - w < 1 for n, s, w, sides in sizes):
+        raise ValueError(f"x of shape {list(x.shape)} leaves nothing by window {list(window)} and padding {padding!r}")
     y = lax.platform_dependent(
         x.reshape(-1, *x.shape[-dims - 1 :]),
         weight.astype(x.dtype),
@@ -169,7 +174,7 @@ def _pool(x, window, stride, padding, start, combine):
         np.array(start, x.dtype),  # concrete, so that JAX knows a maximum and a sum, and their gradients
         combine,
         (1, *window, 1),
-        (1, *_each(window if stride is None else stride, dims), 1),
+        (1, *_each(window if stride is None else stride, dims, "stride"), 1),
         pads if isinstance(pads, str) else [(0, 0), *pads, (0, 0)],
     )
     _refuse_empty(x, y, f"window {list(window)} and padding {padding!r}")
@@ -200,7 +205,7 @@ def _transpose_padding(padding, window, stride):
         before = window - 1 if stride > window - 1 else -(-total // 2)
         return before, total - before
     if padding == "valid":
-        return window - 1, max(window, stride) - 1
+        return window - 1, window - 1
     raise ValueError(f"padding of conv_transpose must be 'same', 'valid', a number or pairs, got {padding!r}")
 
 
@@ -249,8 +254,15 @@ def _padding(padding, window, dilation):
         return padding.upper()
     if isinstance(padding, Number):
         return ((padding, padding),) * len(window)
-    return tuple((sides, sides) if isinstance(sides, Number) else tuple(sides) for sides in padding)
+    sides = _sized(padding, len(window), "padding")
+    return tuple((side, side) if isinstance(side, Number) else tuple(side) for side in sides)
 
 
-def _each(value, dims):
-    return (value,) * dims if isinstance(value, Number) else tuple(value)
+def _each(value, dims, what):
+    return (value,) * dims if isinstance(value, Number) else _sized(value, dims, what)
+
+
+def _sized(values, dims, what):
+    if len(values) != dims:
+        raise ValueError(f"{what}={values!r} is for {len(values)} dimensions, and there are {dims}")
+    return tuple(values)

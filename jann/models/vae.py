@@ -12,6 +12,7 @@ from jann.depth import scope, tap
 from jann.drawing import fold
 from jann.functions import remembered
 from jann.layers import one_hot
+from jann.layers.dtypes import wide_dtype
 from jann.models.mlp import MLP
 from jann.trees import Tree
 
@@ -81,10 +82,10 @@ class VAE(Model):
 
     def log_likelihood(self, params, decoded, x):
         """decoded[..., inputs], x[..., inputs] -> log p(x|z) [...] in nats"""
-        decoded, x = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (decoded, x))
+        decoded, x = _wide(decoded), _wide(x)
         if self.likelihood == "bernoulli":
             return -optax.sigmoid_binary_cross_entropy(decoded, x).sum(-1)
-        log_variance = params["log_variance"]
+        log_variance = _wide(params["log_variance"])
         each = jnp.square(x - decoded) * jnp.exp(-log_variance) + log_variance + math.log(2 * math.pi)
         return -0.5 * each.sum(-1)
 
@@ -97,12 +98,17 @@ class VAE(Model):
         return jnp.concatenate([x, one_hot(label, self.classes).astype(x.dtype)], -1)
 
 
+def _wide(x: jax.Array) -> jax.Array:
+    """In at least float32: sums of squares in half precision are off by whole nats."""
+    return x.astype(wide_dtype(x))
+
+
 def gaussian_kl(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """KL(N(mean, variance) || N(0, I)) [...] in nats, of mean[..., latent] and log_variance[..., latent]
 
     Σ (mean² + variance − 1 − log variance) / 2 (Kingma and Welling 2014, appendix B)
     """
-    mean, log_variance = (a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in (mean, log_variance))
+    mean, log_variance = _wide(mean), _wide(log_variance)
     return 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance).sum(-1)
 
 
@@ -128,13 +134,15 @@ def importance_bound(
     """
     if samples < 1:
         raise ValueError(f"samples={samples}: the importance-weighted bound takes at least one")
-    mean, log_variance = model.encode(params, x, label)
+    encoded = model.encode(params, x, label)
+    mean, log_variance = map(_wide, encoded)
 
     def log_weight(k):
         noise = jax.random.normal(jax.random.fold_in(key, k), mean.shape, mean.dtype)
         z = mean + jnp.exp(log_variance / 2) * noise
         prior_over_posterior = 0.5 * (jnp.square(noise) + log_variance - jnp.square(z)).sum(-1)
-        return model.log_likelihood(params, model.decode(params, z, label), x) + prior_over_posterior
+        decoded = model.decode(params, z.astype(encoded[0].dtype), label)
+        return model.log_likelihood(params, decoded, x) + prior_over_posterior
 
     return jax.nn.logsumexp(jax.lax.map(log_weight, jnp.arange(samples)), 0) - math.log(samples)
 

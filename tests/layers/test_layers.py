@@ -96,10 +96,11 @@ def test_conv_transpose_equals_the_convolution_of_the_spread_input(window, strid
     stride = (stride,) * len(window) if isinstance(stride, int) else stride
 
     def dilated(weight, x):
-        pads = padding.upper() if isinstance(padding, str) else None
-        if pads is None:
-            sides = [(padding, padding)] * len(window) if isinstance(padding, int) else padding
-            pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
+        if padding == "same":
+            return layers.convolution._dilated_convolution(x, weight, stride, "SAME")
+        number = {"valid": 0}.get(padding, padding) if not isinstance(padding, list) else None
+        sides = padding if number is None else [(number, number)] * len(window)
+        pads = [(w - 1 - a, w - 1 - b) for w, (a, b) in zip(window, sides, strict=True)]
         return layers.convolution._dilated_convolution(x, weight, stride, pads)
 
     def ours(weight, x):
@@ -120,6 +121,21 @@ def test_conv_transpose_sizes(padding, size):
     y = layers.conv_transpose({"weight": jnp.ones((3, 1, 1))}, jnp.ones((5, 1)), 2, padding)
     assert y.shape == (size, 1)
     assert y.sum() == (15 if padding == "valid" else y.sum()) and y.max() == 2
+    narrow = layers.conv_transpose({"weight": jnp.ones((1, 1, 1))}, jnp.ones((5, 1)), 2, padding)
+    assert narrow.shape == ({"same": 10, "valid": 9}[padding], 1) and narrow.sum() == 5
+
+
+def test_convolutions_name_what_is_not_of_their_dimensions_or_leaves_nothing():
+    p, x = {"weight": jnp.ones((3, 3, 2, 3))}, jnp.ones((2, 8, 8, 2))
+    assert layers.conv_transpose(p, x, 1, (1, 4)).shape == (2, 8, 2, 3)
+    for call, message in (
+        (lambda: layers.conv_transpose(p, x, 1, 5), r"x of shape \[2, 8, 8, 2\] leaves nothing by window \[3, 3\]"),
+        (lambda: layers.conv(p, x, (2,)), r"stride=\(2,\) is for 1 dimensions, and there are 2"),
+        (lambda: layers.conv(p, x, 1, "same", (2,)), r"dilation=\(2,\) is for 1 dimensions"),
+        (lambda: layers.max_pool(x, (2, 2), 2, (0, 0, 0)), r"padding=\(0, 0, 0\) is for 3 dimensions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 @pytest.mark.parametrize(("name", "case"), cases("pool"))

@@ -24,6 +24,24 @@ def test_kl_against_numeric_integration():
     np.testing.assert_allclose(gaussian_kl(mean, log_variance), sum(want), atol=1e-5)
 
 
+def test_sums_of_half_precision_are_of_single(key):
+    def half(tree):
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), tree)
+
+    model = VAE(40, (), 8, likelihood="gaussian")
+    params = half({**model.init(key), "log_variance": -3.0})
+    x = half(0.2 * jax.random.normal(key, (3, 40)))
+    decoded, wide = jnp.zeros_like(x), jax.tree.map(jnp.float32, params)
+    want = model.log_likelihood(wide, decoded, jnp.float32(x))
+    np.testing.assert_allclose(model.log_likelihood(params, decoded, x), want)
+    params["encoder"]["layers"][-1]["bias"] = half(jnp.repeat(jnp.array([20.0, -3.0]), 8))
+    mean, log_variance = (part.astype(jnp.float32) for part in model.encode(params, x))
+    noise = jax.random.normal(jax.random.fold_in(key, 0), mean.shape)
+    z = mean + jnp.exp(log_variance / 2) * noise
+    want = model.log_likelihood(params, model.decode(params, half(z)), x) + (noise**2 + log_variance - z**2).sum(-1) / 2
+    np.testing.assert_allclose(importance_bound(model, params, x, key, 1), want, rtol=1e-5)
+
+
 def test_likelihoods_are_scipys(key):
     decoded = jax.random.normal(key, (4, 6))
     bits = np.random.default_rng(0).integers(0, 2, (4, 6))
