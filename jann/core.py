@@ -17,7 +17,7 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path, tree_map_with_path
 
 from jann.drawing import checked_key, drawn
-from jann.functions import function_name
+from jann.functions import carried, function_name, portable
 from jann.trees import Tree, flatten, partition, path_name, unstacked
 
 Spec = Any  # the same nesting with Param leaves
@@ -111,6 +111,16 @@ class Model:
     def __call__(self, params: Tree, *inputs, **options):
         return self.apply(params, *inputs, **options)[0]
 
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        names = [field.name for field in dataclasses.fields(self) if field.init]
+        return _remade, (type(self), {name: portable(getattr(self, name)) for name in names})
+
     def __repr__(self):
         def shown(field):
             value = getattr(self, field.name)
@@ -118,6 +128,11 @@ class Model:
 
         fields = [f for f in dataclasses.fields(self) if not _is_default(f, getattr(self, f.name))]
         return f"{type(self).__name__}({', '.join(map(shown, fields))})"
+
+
+def _remade(cls: type, fields: dict[str, Any]) -> Model:
+    """The inverse of `Model.__reduce__`"""
+    return cls(**{name: carried(value) for name, value in fields.items()})
 
 
 def _is_default(field: dataclasses.Field, value: Any) -> bool:
@@ -239,7 +254,8 @@ def is_param(node: Any) -> bool:
 def init(spec: Spec, key: jax.Array) -> Tree:
     """Draws every Param of `spec` in float32; works under jit, vmap and eval_shape."""
     spec = as_spec(spec)
-    checked_key(key)
+    if checked_key(key) is None:
+        raise TypeError("parameters are drawn with a key, such as jax.random.key(0), got None")
 
     def draw(path, param):
         return drawn(param.init, param.shape, path_name(path), param.stacked, key)

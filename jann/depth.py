@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from jann.core import ShapeError
+from jann.drawing import checked_key
 from jann.trees import flatten, stacked
 
 # What is observed is part of the key of JAX's caches: a function that was compiled while observed (and so perhaps
@@ -171,7 +172,7 @@ KEPT = ("dot_general", "conv_general_dilated", "ragged_dot_general", "random_bit
 
 def depth_keys(key: jax.Array | None, n: int) -> jax.Array | None:
     """Keys for n blocks, folded by index; no key gives no keys."""
-    return None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
+    return None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(checked_key(key), jnp.arange(n))
 
 
 def _depth(blocks: Any) -> int:

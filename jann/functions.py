@@ -3,6 +3,7 @@
 import functools
 import importlib
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")  # functions found here have a private __module__
 
@@ -14,6 +15,28 @@ def function_name(function: Callable) -> tuple[str, str]:
         if name and getattr(importlib.import_module(module), name, None) is function:
             return module, name
     return getattr(function, "__module__", type(function).__module__), name or repr(function)
+
+
+class Portable(NamedTuple):
+    """What pickle keeps of a function of JAX's, which it does not find under the function's own name."""
+
+    module: str
+    name: str
+
+
+def portable(value: Any) -> Any:
+    """A model's field as pickle can keep it; `carried` is the inverse."""
+    if type(value) is tuple:
+        return tuple(map(portable, value))
+    named = function_name(value) if callable(value) and not isinstance(value, type) else ("", "")
+    return Portable(*named) if named[0] in PUBLIC else value
+
+
+def carried(value: Any) -> Any:
+    """What `portable` made -> the field"""
+    if type(value) is tuple:
+        return tuple(map(carried, value))
+    return getattr(importlib.import_module(value.module), value.name) if isinstance(value, Portable) else value
 
 
 def remembered(make: Callable) -> Callable:

@@ -68,6 +68,7 @@ def preference_loss(
 
     Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290).
     """
+    policy_chosen, policy_rejected = jnp.asarray(policy_chosen), jnp.asarray(policy_rejected)
     chosen = beta * (policy_chosen - jax.lax.stop_gradient(reference_chosen))
     rejected = beta * (policy_rejected - jax.lax.stop_gradient(reference_rejected))
     return {

@@ -30,7 +30,7 @@ def save(folder: str | Path, model: Model, params: Tree) -> None:
 
     check(model, params)
     description = json.dumps(to_json(model), indent=2)
-    arrays = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
+    arrays = {path: np.asarray(leaf, order="C") for path, leaf in flatten(params).items()}  # safetensors takes bytes
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in ((WEIGHTS, to_bytes(arrays)), (MODEL, description.encode())):
@@ -97,15 +97,16 @@ def _from_checkpoint(folder: Path, model: Model, best: tuple[str, str] | None) -
 def to_json(model: Model) -> dict:
     """Model -> {"model": "module:Class", "fields": {...}} of plain JSON values; `from_json` rebuilds it.
 
-    Raises TypeError naming the field that cannot be written: a lambda, a partial, an array.
+    Raises TypeError naming the field that cannot be written (a lambda, a partial, an array), or a class that cannot be
+    imported.
     """
 
     def encode(value, where):
         if isinstance(value, Model):
             return to_json(value)
-        if value is None or isinstance(value, (bool, int, float, str)):
+        if value is None or type(value) in (bool, int, float, str):  # not what would be read back as less
             return value
-        if isinstance(value, tuple):
+        if type(value) is tuple:
             return [encode(v, f"{where}[{i}]") for i, v in enumerate(value)]
         if isinstance(value, np.dtype):
             return {"dtype": value.name}
@@ -118,14 +119,17 @@ def to_json(model: Model) -> dict:
         raise TypeError(f"{where} is a {kind}, which cannot be saved: use numbers, names, functions, models, tuples")
 
     cls = type(model)
-    fields = {f.name: encode(getattr(model, f.name), f"{cls.__name__}.{f.name}") for f in dataclasses.fields(model)}
+    if _found(cls.__module__, cls.__qualname__) is not cls:
+        raise TypeError(f"{cls.__qualname__} cannot be saved: define it in a module, not within a function")
+    declared = [field.name for field in dataclasses.fields(model) if field.init]
+    fields = {name: encode(getattr(model, name), f"{cls.__name__}.{name}") for name in declared}
     return {"model": f"{cls.__module__}:{cls.__qualname__}", "fields": fields}
 
 
 def from_json(description: dict) -> Model:
     """{"model": "module:Class", "fields": {...}} -> the model.
 
-    Raises ValueError naming the class or function that cannot be imported, or a field that the class lacks.
+    Raises ValueError naming the class or function that cannot be imported, or a field that one of the two lacks.
     """
 
     def decode(value):
@@ -150,7 +154,10 @@ def from_json(description: dict) -> Model:
     unknown = sorted(set(description["fields"]) - known)
     if unknown:
         raise ValueError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    return cls(**{field: decode(value) for field, value in description["fields"].items()})
+    try:
+        return cls(**{field: decode(value) for field, value in description["fields"].items()})
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be made as it is described: {error}") from error
 
 
 def up_to_date(value: Any) -> Any:

@@ -355,6 +355,11 @@ def test_a_wrong_input_names_the_parameter(key):
 # models as values
 
 
+def test_no_key_draws_nothing():
+    with pytest.raises(TypeError, match=r"parameters are drawn with a key, such as jax.random.key\(0\), got None"):
+        MODEL.init(None)
+
+
 def test_models_compare_hash_and_print_by_value():
     same = MLP(inputs=4, hidden=(8, 8), outputs=3, activation=jax.nn.relu)
     assert same == MODEL and hash(same) == hash(MODEL) and len({same, MODEL}) == 1

@@ -1,6 +1,9 @@
 """Models as files."""
 
+import copy
+import enum
 import json
+import pickle
 import time
 from functools import partial
 
@@ -15,6 +18,10 @@ from jann.layers import batch_norm_spec, linear, linear_spec
 from jann.models import MLP
 
 MODEL = MLP(inputs=4, hidden=(8, 8), outputs=3, activation=jax.nn.gelu, dropout=0.1)
+
+
+class Kind(enum.StrEnum):
+    NARROW = "narrow"
 
 
 def double(x):
@@ -110,6 +117,13 @@ def test_other_programs_read_the_names_and_numbers(key, tmp_path):
     assert described["fields"]["activation"] == {"function": "jax.nn:gelu"}
 
 
+def test_arrays_are_written_as_they_are_read_whatever_their_order_in_memory(key, tmp_path):
+    params = jax.tree.map(np.asarray, MODEL.init(key))
+    for form in (np.asfortranarray, lambda leaf: np.ascontiguousarray(leaf.T).T, lambda leaf: leaf[::-1].copy()[::-1]):
+        jann.save(tmp_path, MODEL, jax.tree.map(form, params))
+        jax.tree.map(np.testing.assert_array_equal, jann.load(tmp_path)[1], params)
+
+
 def test_saving_again_replaces_the_files_and_leaves_no_others(key, tmp_path):
     jann.save(tmp_path, MODEL, MODEL.init(key))
     newer = MODEL.init(jax.random.fold_in(key, 1))
@@ -138,15 +152,31 @@ def test_public_functions_come_back_as_themselves(function):
 
 @pytest.mark.parametrize(
     "value",
-    [lambda x: x, partial(jax.nn.leaky_relu, negative_slope=0.1), jax.nn.initializers.normal(0.1), frozenset({1})],
-    ids=["lambda", "partial", "closure", "frozenset"],
+    [
+        lambda x: x, partial(jax.nn.leaky_relu, negative_slope=0.1), jax.nn.initializers.normal(0.1), frozenset({1}),
+        Kind.NARROW,
+    ],
+    ids=["lambda", "partial", "closure", "frozenset", "enum"],
 )
 def test_what_cannot_be_imported_is_refused_by_field(key, tmp_path, value):
     with pytest.raises(TypeError, match=r"Pair\.activation is .*, which cannot be saved: "):
         jann.save(tmp_path, Pair(MODEL, activation=value), {"first": MODEL.init(key)})
     assert not list(tmp_path.iterdir())
+
+    class Local(Pair):
+        pass
+
+    with pytest.raises(TypeError, match="Local cannot be saved: define it in a module, not within a function"):
+        jann.save(tmp_path, Local(MODEL), {"first": MODEL.init(key)})
     with pytest.raises(TypeError, match=r"MLP\.activation is .*, which cannot be saved"):
         jann.to_json(Pair(MLP(4, (8,), 3, activation=value)))
+
+
+@pytest.mark.parametrize("function", [jax.nn.relu, jnp.tanh, double])
+def test_copies_and_pickles_are_the_model(function):
+    model = Pair(MLP(4, (8,), 3, activation=function), activation=function, windows=((3, 3), (function,)))
+    for again in (copy.copy(model), copy.deepcopy({"config": model})["config"], pickle.loads(pickle.dumps(model))):
+        assert again == model and again.first.activation is function and again.windows[1][0] is function
 
 
 def test_a_description_that_does_not_fit_says_where():
@@ -161,6 +191,8 @@ def test_a_description_that_does_not_fit_says_where():
         jann.from_json({**good, "model": "jann.layers:linear"})
     with pytest.raises(ValueError, match="cannot import swoosh from jax.nn"):
         jann.from_json({**good, "fields": {**good["fields"], "activation": {"function": "jax.nn:swoosh"}}})
+    with pytest.raises(ValueError, match="MLP cannot be made as it is described: .* missing .* 'hidden'"):
+        jann.from_json({**good, "fields": {"inputs": 4, "outputs": 3}})
     with pytest.raises(ValueError, match='the description of a model is {"model": '):
         jann.from_json({"architectures": ["BertModel"]})
 

@@ -15,7 +15,7 @@ def sample(
     """prompt[..., time] integers -> n more of them, [..., n], each drawn from softmax(logits / temperature)
 
     step:   `step(tokens[..., time], state) -> (logits[..., time, vocab], state)`, where the logits at a place foretell
-            the next token: `partial(model.apply, params)` of a model that takes a state, with the state by position.
+            the next token: `lambda tokens, state: model.apply(params, tokens, state=state)` of a model with a state.
             It reads the prompt at once, then one token at a time; temperature 0 takes the likeliest. A step that needs
             the last token only, such as a table of pairs, returns () as its state.
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jann.layers.dtypes import wide_dtype
+from jann.layers.dtypes import floats, wide_dtype
 
 
 def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax.Array:
@@ -17,6 +17,7 @@ def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax
     # Drawing noise for a rate that is written as zero took half the time of a small model's step.
     if key is None or (isinstance(rate, (int, float)) and rate == 0):
         return x
+    x = floats(x, "dropout")
     keep = 1.0 - jnp.asarray(rate, wide_dtype(x))
     keep = jnp.where((keep >= 0) & (keep <= 1), keep, jnp.nan)
     kept = ~(jax.random.uniform(key, x.shape, keep.dtype) >= keep)  # so that NaN is kept

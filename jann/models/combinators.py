@@ -29,6 +29,8 @@ def residual(part: Part) -> "Residual":
 
 def parallel(*parts: Part, join: str = "concatenate") -> "Parallel":
     """parallel(f, g)(params, x): f(x) and g(x) concatenated over features, or joined by "add" or "multiply\""""
+    if not parts:
+        raise ValueError("parallel() has no parts: give at least one")
     return Parallel(parts, join)
 
 

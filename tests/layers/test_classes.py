@@ -12,6 +12,8 @@ def test_values_with_any_leading_axes():
     label = np.array([[2, 0], [1, 1]])
     np.testing.assert_array_equal(one_hot(label, 3), np.eye(3)[label])
     np.testing.assert_array_equal(one_hot(2, 3), [0, 0, 1])
+    for dtype in (np.uint8, np.int8):  # which have no number for so many classes
+        np.testing.assert_array_equal(one_hot(label.astype(dtype), 256), np.eye(256)[label])
 
 
 @pytest.mark.parametrize("wrong", [3, -1])

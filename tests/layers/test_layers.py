@@ -239,6 +239,8 @@ def test_dropout_of_nothing_and_of_everything(key):
     assert layers.dropout(x, 0.5, None) is x
     with pytest.raises(ValueError, match="dropout's rate=30 is a share of what is dropped: give 0 to 1"):
         layers.dropout(x, 30, key)
+    with pytest.raises(TypeError, match="dropout takes floating-point inputs, got int32"):
+        layers.dropout(jnp.arange(3), 0.5, key)
     with jax.debug_nans(False):
         assert jnp.isnan(jax.jit(layers.dropout)(x, 1.5, key)).all()
 
