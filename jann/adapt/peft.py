@@ -307,7 +307,7 @@ def module_of(name: str) -> str:
 def task_type(model: Model) -> str | None:
     """PEFT's word for what the model does, where it is one of those that it has a class for"""
     if hasattr(model, "begin"):
-        return "SEQ_2_SEQ_LM"
+        return "SEQ_2_SEQ_LM" if getattr(model, "writers", True) else None
     if not hasattr(model, "cache"):
         return TASKS.get(getattr(model, "head", None))
     return "SEQ_CLS" if getattr(model, "labels", 0) else "CAUSAL_LM"

@@ -142,7 +142,7 @@ def make_step(
                  such as `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics. Those that look
-                 further are told value, grad, value_fn and grad_fn: L-BFGS, plateaus, SAM (with opaque_mode=True)
+                 further are told value, grad and value_fn (L-BFGS, plateaus), or grad_fn (SAM, with opaque_mode=True)
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
                  A part counts as much as what its loss is the mean of, where the loss says it, as those of criteria
                  with weights do: metrics["loss_weight"], a number for all metrics or {"loss": ..., name: ...}, where
@@ -244,10 +244,10 @@ def make_step(
         def gradient(params, _=None):
             return compute(params, batch, key, extra_before)[1]
 
-        known = {"value": metrics["loss"], "grad": grads, "value_fn": value, "grad_fn": gradient}
+        update = partial(optimizer.update, grads, train_state.opt_state, train_state.params)
         try:
-            updates, opt_state = optimizer.update(
-                grads, train_state.opt_state, train_state.params, **accepted(optimizer.update, known)
+            updates, opt_state = updated(
+                update, {"value": metrics["loss"], "grad": grads, "value_fn": value}, gradient
             )
         except (AttributeError, TypeError, ValueError) as error:
             wanted = jax.eval_shape(optimizer.init, train_state.params)
@@ -265,12 +265,18 @@ def make_step(
     return step
 
 
-def accepted(update: Callable, known: dict[str, Any]) -> dict[str, Any]:
-    """What a transformation's update takes by name. By Optax's protocol that is anything, but SAM takes `grad_fn`
-    alone, which a line search takes for an argument of `value_fn`: so who asks for it by name has it, and no other."""
-    wanted = inspect.signature(update).parameters
-    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in wanted.values())
-    return {name: what for name, what in known.items() if name in wanted or (anything and name != "grad_fn")}
+def updated(update: Callable, usual: dict[str, Any], gradient: Callable) -> tuple[Tree, Any]:
+    """What a transformation's update gives when it is told the usual names; or `grad_fn` alone, where it refuses them
+
+    By Optax's protocol all take any name. But SAM refuses all except `grad_fn`, and a line search refuses that one.
+    """
+    try:
+        return update(**usual)
+    except (TypeError, ValueError) as error:
+        try:
+            return update(grad_fn=gradient)
+        except (AttributeError, TypeError, ValueError):
+            raise error from None
 
 
 def _learning_rates(opt_state: Any) -> dict[str, jax.Array]:

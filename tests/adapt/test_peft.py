@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import jann
 from jann.adapt import load_adapter, low_rank, merge, save_adapter
+from jann.adapt.peft import task_type
 from jann.adapt.peft_config import targets_of
 from jann.models import BERT, GPT2, MLP, T5, ViT
 from jann.pretrained import PretrainedError, WeightsError, from_pretrained
@@ -245,6 +246,11 @@ def test_a_decoder_that_tells_labels_keeps_its_head_with_the_adapter(drawn, key,
     assert config["task_type"] == "SEQ_CLS" and config["modules_to_save"] == ["score"]
     again = load_adapter(tmp_path, model, base)
     np.testing.assert_array_equal(again["head"]["weight"], params["head"]["weight"])
+
+
+def test_a_t5_is_for_sequences_and_its_encoder_alone_for_none_of_their_tasks():
+    whole = T5(vocab=11, embed=8, layers=2, heads=2, head=4, hidden=12)
+    assert task_type(whole) == "SEQ_2_SEQ_LM" and task_type(replace(whole, decoder_layers=0)) is None
 
 
 @pytest.mark.parametrize(

@@ -258,10 +258,11 @@ def test_transformations_that_ask_for_the_loss_get_it(key):
     assert history["loss"][-1] < 1e-6
 
     sam = optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True)
-    after, _ = jann.make_step(loss, sam)(jann.TrainState.start(key, start, sam), batch)
     uphill = optax.apply_updates(start, optax.tree.scale(0.05, jax.grad(value)(start)))
     downhill = optax.apply_updates(start, optax.tree.scale(-0.1, jax.grad(value)(uphill)))
-    np.testing.assert_allclose(after.params, downhill, rtol=1e-5)
+    for wrapped in (sam, optax.chain(optax.identity(), sam)):
+        after, _ = jann.make_step(loss, wrapped)(jann.TrainState.start(key, start, wrapped), batch)
+        np.testing.assert_allclose(after.params, downhill, rtol=1e-5)
 
     plateau = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1))
     after, _ = jann.make_step(loss, plateau)(jann.TrainState.start(key, start, plateau), batch)
