@@ -47,7 +47,7 @@ def beam_search(
     published models give the same sequences.
     """
     whole(new=new, beams=beams, results=results, pad=pad)
-    if not isinstance(early, bool):
+    if early not in (True, False):
         raise TypeError(f"early={early!r}: give True or False")
     if not isinstance(length_penalty, jax.core.Tracer) and not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty={length_penalty}: give a finite number, 1 for the mean")

@@ -120,7 +120,7 @@ class ViT(Model):
     def resized(self, params, size):
         """(model, params) for images of another size, (height, width) or one number: positions are interpolated
 
-        model, params = model.resized(params, 384)  # before fine-tuning at that size (section 3.2 of the paper)
+            model, params = model.resized(params, 384)  # before fine-tuning at that size (section 3.2 of the paper)
 
         As transformers' `interpolate_pos_encoding` does at each call.
         """

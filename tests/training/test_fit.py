@@ -130,6 +130,8 @@ def test_rows_written_after_the_last_checkpoint_are_dropped(tmp_path):
     fit(10, every=5, folder=tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "loss": 99.0}\n{"step": 20, "lo')
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff")  # no text at all
     _, history = fit(20, every=5, folder=tmp_path)
     assert history["step"].tolist() == [5, 10, 15, 20]
     assert history["loss"].max() < 99
