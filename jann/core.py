@@ -48,6 +48,8 @@ class Param:
         if wrong := {name: size for name, size in self.axes.items() if not hasattr(size, "__index__")}:
             raise TypeError(f"the sizes of a Param are whole numbers, got {wrong}")
         object.__setattr__(self, "axes", {name: operator.index(size) for name, size in self.axes.items()})
+        if empty := {name: size for name, size in self.axes.items() if size < 1}:
+            raise ValueError(f"the sizes of a Param are at least 1, got {empty}")
 
     @property
     def shape(self) -> tuple[int, ...]:

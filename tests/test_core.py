@@ -272,6 +272,8 @@ def test_what_cannot_be_in_a_spec_is_named(key):
         Param((8, 2))
     with pytest.raises(TypeError, match=r"the sizes of a Param are whole numbers, got {'outputs': 4.0}"):
         linear_spec(8, 4.0)
+    with pytest.raises(ValueError, match=r"the sizes of a Param are at least 1, got {'outputs': 0}"):
+        linear_spec(8, 0)
 
 
 # checks

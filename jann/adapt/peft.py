@@ -87,7 +87,7 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     family, leaves = family_for(model), flatten(params)
     places = places_of(model, params, family.table(model, list(given)))
     copies = copies_of(family, model)
-    tied = {module_of(copy) for copy in copies}
+    tied = tuple(f"{module_of(copy)}." for copy in copies)
     modules = {module_of(name): place for name, place in places.items() if place.is_matrix}
     modules = {module: modules[module] for module in targets_of(config, list(modules))}
     whole = {name: place for name, place in places.items() if is_saved(config, name)}
@@ -98,7 +98,8 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
         rank, (inputs, outputs) = rank_and_scale(config, module)[0], place.sizes
         wanted |= {f"{module}.lora_A.weight": (rank, inputs), f"{module}.lora_B.weight": (outputs, rank)}
     problems = [f"{name}: missing" for name in wanted if name not in given]
-    problems += [f"{name}: unexpected" for name in sorted(given.keys() - wanted) if module_of(name) not in tied]
+    unknown = [name for name in sorted(given.keys() - wanted) if not name.startswith(tied)]
+    problems += [f"{name}: unexpected" for name in unknown]
     problems += [
         f"{name}: got {list(given[name].shape)}, wanted {list(shape)}"
         for name, shape in wanted.items() if name in given and given[name].shape != shape

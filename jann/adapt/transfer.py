@@ -34,7 +34,8 @@ def frozen(loss: Loss, rest: Tree, low_rank_dropout: float | jax.Array | None = 
 
     Raises ValueError for such a rate beyond 0 to 1, or where no kernel is of low rank.
     """
-    if isinstance(low_rank_dropout, (int, float)) and not 0 <= low_rank_dropout <= 1:
+    known = low_rank_dropout is not None and not isinstance(low_rank_dropout, jax.core.Tracer)
+    if known and not 0 <= low_rank_dropout <= 1:
         raise ValueError(f"low_rank_dropout={low_rank_dropout} is a share of what is dropped: give 0 to 1")
     if low_rank_dropout is not None and not any(isinstance(leaf, LowRank) for leaf in flatten(rest).values()):
         raise ValueError(f"low_rank_dropout={low_rank_dropout}: no kernel is of low rank, see jann.adapt.low_rank")

@@ -142,7 +142,8 @@ def make_step(
                  such as `jann.adapt.frozen` makes, is a `jax.tree_util.Partial`, and then so is the step
     optimizer:   clipping, schedules, masks and the like are Optax's: `optax.chain(optax.clip_by_global_norm(1.), ...)`.
                  A learning rate set through `optax.inject_hyperparams` appears among the metrics. Those that look
-                 further are told value, grad and value_fn (L-BFGS, plateaus), or grad_fn (SAM, with opaque_mode=True)
+                 further are told value, grad and value_fn (L-BFGS, plateaus), or grad_fn (SAM, with opaque_mode=True).
+                 Not `optax.lookahead`, whose parameters are pairs: `average` is a mean of weights too
     accumulate:  the batch is taken in so many equal parts, whose gradients are averaged: the same step in less memory.
                  A part counts as much as what its loss is the mean of, where the loss says it, as those of criteria
                  with weights do: metrics["loss_weight"], a number for all metrics or {"loss": ..., name: ...}, where
@@ -169,7 +170,8 @@ def make_step(
             return make_step(loss.__call__, optimizer, **options)(train_state, batch)
 
         return Partial(step_with, loss)
-    optimizer = optax.with_extra_args_support(optimizer)
+    if isinstance(optimizer, optax.GradientTransformation):  # MultiSteps is none, and hands on what it is told
+        optimizer = optax.with_extra_args_support(optimizer)
 
     def cast(tree):
         def leaf(x):

@@ -216,7 +216,7 @@ def test_dropout_is_on_what_the_corrections_see_alone(drawn, key):
     with pytest.raises(ValueError, match="low_rank_dropout=0.5: no kernel is of low rank, see jann.adapt.low_rank"):
         frozen(loss, merge(params), low_rank_dropout=0.5)
     with pytest.raises(ValueError, match="low_rank_dropout=5 is a share of what is dropped: give 0 to 1"):
-        frozen(loss, rest, low_rank_dropout=5)
+        frozen(loss, rest, low_rank_dropout=jnp.array(5))
 
     listed = jann.core.listed(LLAMA, params)
     step = jann.make_step(frozen(plain, trainable(listed)[1], low_rank_dropout=0.1), optax.sgd(0.1))

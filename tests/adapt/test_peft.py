@@ -200,6 +200,14 @@ def test_a_tied_table_that_peft_parts_is_for_an_untied_model(case, name):
     np.testing.assert_allclose(jax.jit(model)(adapted, *c.inputs), c.logits, rtol=1e-5, atol=2e-5)
 
 
+def test_a_head_of_low_rank_is_for_an_untied_model(drawn, key, tmp_path):
+    tied = GPT2(vocab=11, positions=8, embed=8, layers=1, heads=2)
+    untied = replace(tied, tied=False)
+    save_adapter(tmp_path, untied, low_rank(untied, drawn(untied), rank=2, targets="^head/weight", key=key))
+    with pytest.raises(PretrainedError, match=r"the adapter makes lm_head\.weight another array than .*tied=False\)"):
+        load_adapter(tmp_path, tied, drawn(tied))
+
+
 SIZES = {"vocab": 11, "embed": 8, "layers": 1, "heads": 2, "hidden": 12}
 TIED = {
     "t5": (T5(**SIZES, head=3), "^tokens/", "decoder.embed_tokens encoder.embed_tokens lm_head shared"),

@@ -267,6 +267,9 @@ def test_transformations_that_ask_for_the_loss_get_it(key):
     plateau = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1))
     after, _ = jann.make_step(loss, plateau)(jann.TrainState.start(key, start, plateau), batch)
     np.testing.assert_allclose(after.opt_state[1].best_value, value(start))
+    rarely = optax.MultiSteps(plateau, 1)
+    after, _ = jann.make_step(loss, rarely)(jann.TrainState.start(key, start, rarely), batch)
+    np.testing.assert_allclose(after.opt_state.inner_opt_state[1].best_value, value(start))
 
 
 def test_traced_hyperparameters_compile_once(key):
