@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +19,7 @@ from jann.adapt.low_rank import is_kernel, plain_kernels, replaced
 from jann.adapt.peft_config import is_saved, rank_and_scale, refuse_others, targets_of
 from jann.core import Model, Param, check, in_form_of
 from jann.layers import LowRank
+from jann.parallel import gathered
 from jann.pretrained.hub import PretrainedError, family_for, read_config, tensors
 from jann.pretrained.tables import Axes, Table, WeightsError, in_our_order, in_their_order, sources_of
 from jann.trees import Tree, flatten
@@ -84,6 +86,8 @@ def load_adapter(folder: str | Path, model: Model, params: Tree) -> Tree:
     refuse_others(config)
     with tensors(folder, WEIGHTS) as (names, read):
         given = {name.removeprefix(PREFIX): read(name) for name in names}
+    if tables := sorted({name.split(".lora_embedding_")[0] for name in given if ".lora_embedding_" in name}):
+        raise PretrainedError(f"the adapter in {folder} corrects tables of embeddings, which jann has not: {tables}")
     family, leaves = family_for(model), flatten(params)
     places = places_of(model, params, family.table(model, list(given)))
     copies = copies_of(family, model)
@@ -164,7 +168,7 @@ def save_adapter(
     """Writes the low-rank corrections of params as PEFT does, which its `PeftModel.from_pretrained` opens.
 
     A head that tells classes, or where an answer is, is saved whole with them: PEFT does so, and refuses to open what
-    lacks one.
+    lacks one. Of several processes all call it and the first writes.
 
     also:             a regular expression of the paths of what was trained besides, such as a norm's: modules with such
                       a parameter are saved whole too (`modules_to_save`), a tied table with what it is tied to
@@ -177,6 +181,9 @@ def save_adapter(
     from safetensors.flax import save_file
 
     check(model, params)
+    params = gathered(params)
+    if jax.process_index() != 0:
+        return
     family = family_for(model)
     places = places_of(model, params, family.table(model, family.modules(model) if hasattr(family, "modules") else ()))
     leaves, arrays = flatten(params), {}

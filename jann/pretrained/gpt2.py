@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 from jann.models.gpt2 import GPT2
-from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, lack, refuse
+from jann.pretrained.hub import (
+    activation,
+    activation_name,
+    architecture,
+    label_names,
+    labels_of,
+    lack,
+    refuse,
+    respelt,
+)
 from jann.pretrained.tables import Table
 
 MODEL = GPT2
@@ -15,6 +24,10 @@ def from_config(config: dict, names: Sequence[str] = ()) -> GPT2:
     """names: of the tensors, where they are known, for a bare decoder may lack its head: then it counts as tied"""
     name = architecture(config, "GPT2LMHeadModel", "GPT2Model", LABELS)
     refuse(config, add_cross_attention=False)
+    config = respelt(
+        config, max_position_embeddings="n_positions", hidden_size="n_embd", num_hidden_layers="n_layer",
+        num_attention_heads="n_head",
+    )  # fmt: skip
     return GPT2(
         vocab=config.get("vocab_size", 50257),
         positions=config.get("n_positions", 1024),

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jann.core import Model, check
-from jann.parallel import shardings
-from jann.pretrained.tables import load, unload
+from jann.parallel import gathered, shardings
+from jann.pretrained.tables import WeightsError, load, unload
 from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, flatten
 
@@ -72,7 +72,12 @@ def from_pretrained(
         model = family.from_config(config, names)
         placed = {} if mesh is None else flatten(shardings(model, mesh, rules or {}))
         table = family.table(model, names)
-        return model, load(table, names, read, model, place, family.IGNORED)
+        try:
+            return model, load(table, names, read, model, place, family.IGNORED)
+        except WeightsError as error:
+            if not config.get("architectures"):
+                error.add_note(f"{CONFIG} names no architectures, such as LlamaModel: this one was taken to be meant")
+            raise
 
 
 def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | Path | None = None) -> None:
@@ -81,7 +86,8 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
            tokeniser, chat templates, options of generation; in config.json special tokens, and what as many labels mean
 
-    An index there and the shards that it names, of which the one file takes the place, are removed.
+    An index there and the shards that it names, of which the one file takes the place, are removed. Of several
+    processes all call it and the first writes.
 
     Raises PretrainedError for a model that no published family describes, ShapeError if the parameters do not fit it,
     FileNotFoundError where `like` is not.
@@ -94,6 +100,9 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     if like is not None:
         like = local_folder(like)
         config |= use_of(read_config(like), len(config.get("id2label", ())))
+    params = gathered(params)
+    if jax.process_index() != 0:
+        return
     named = unload(family.table(model, ()), params, model)
     dtype = jnp.result_type(*named.values()).name
     folder = Path(folder)
@@ -261,6 +270,11 @@ def architecture(config: dict, *known: str) -> str:
     if name not in known:
         raise PretrainedError(f"architecture {name!r} is not one that jann knows: {', '.join(known)}")
     return name
+
+
+def respelt(config: dict, **others: str) -> dict:
+    """The configuration with the family's own name for what stands under another that transformers takes for it."""
+    return {**{own: config[other] for other, own in others.items() if other in config}, **config}
 
 
 def lack(names: Sequence[str], part: str) -> bool:

@@ -36,10 +36,11 @@ def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callab
              name, as for `from_pretrained`; by default that of `minilm_folder`
     size:    texts encoded at once, those of near lengths together
 
-    What is longer than the folder allows is cut. Raises PretrainedError for a kind of encoder that jann does not know.
+    What is longer than the folder allows is cut; its default prompt is put in front. Raises PretrainedError for a kind
+    of encoder that jann does not know.
     """
     folder = minilm_folder() if folder is None else local_folder(folder)
-    options, most = pooling_of(folder)
+    (options, most), prepare = pooling_of(folder), preparation_of(folder)
     tokenizer = load_tokenizer(folder)
     model, params = from_pretrained(folder)
     if not isinstance(model, BERT):
@@ -50,7 +51,7 @@ def sentence_encoder(folder: str | Path | None = None, size: int = 32) -> Callab
     def encode(texts: Sequence[str]) -> np.ndarray:
         if isinstance(texts, str):
             raise TypeError("texts is one string: give a list, such as [text]")
-        ids = [found.ids for found in tokenizer.encode_batch(list(texts))]
+        ids = [found.ids for found in tokenizer.encode_batch([prepare(text) for text in texts])]
         out = np.zeros((len(ids), model.embed), np.float32)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for start in range(0, len(order), size):
@@ -76,6 +77,24 @@ def pooling_of(folder: Path) -> tuple[dict[str, Any], int | None]:
     if len(modes) != 1 or modes[0] not in POOLING:
         asked = " and ".join(modes) or "nothing"
         raise PretrainedError(f"1_Pooling/config.json asks for {asked}: jann has one of {', '.join(POOLING)}")
-    about = folder / "sentence_bert_config.json"
     options = {"normalise": kinds[-1] == "Normalize", "pooling": POOLING[modes[0]]}
-    return options, read_json(about).get("max_seq_length") if about.exists() else None
+    most = said(folder, "sentence_bert_config.json").get("max_seq_length")
+    return options, most or said(folder, "tokenizer_config.json").get("model_max_length")
+
+
+def preparation_of(folder: Path) -> Callable[[str], str]:
+    """What the folder does to a text before its tokens are found: a prompt in front, small letters."""
+    about = said(folder, "config_sentence_transformers.json")
+    name, prompts = about.get("default_prompt_name"), about.get("prompts") or {}
+    if name is not None and name not in prompts:
+        raise PretrainedError(f"config_sentence_transformers.json has no prompt {name!r}, which is its default")
+    prompt = "" if name is None else prompts[name]
+    if prompt and not said(folder, "1_Pooling/config.json").get("include_prompt", True):
+        raise PretrainedError(f"1_Pooling/config.json has include_prompt=false for {prompt!r}, which jann has not")
+    lower = said(folder, "sentence_bert_config.json").get("do_lower_case")
+    return lambda text: (prompt + text).lower() if lower else prompt + text
+
+
+def said(folder: Path, name: str) -> dict[str, Any]:
+    """What that file says; nothing, where it is missing."""
+    return read_json(folder / name) if (folder / name).exists() else {}

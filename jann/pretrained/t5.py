@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jann.models.t5 import T5
-from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture
+from jann.pretrained.hub import PretrainedError, activation, activation_name, architecture, respelt
 from jann.pretrained.tables import Table
 
 MODEL, ENCODER = T5, "T5EncoderModel"
@@ -17,6 +17,10 @@ def from_config(config: dict, names: Sequence[str] = ()) -> T5:
         raise PretrainedError(f"feed_forward_proj={config['feed_forward_proj']!r} is not an activation or gated-one")
     if gated and units == "gelu":
         units = "gelu_new"  # so it was meant, before the two had names
+    units, gated = config.get("dense_act_fn") or units, config.get("is_gated_act", bool(gated))  # these count for more
+    config = respelt(
+        config, hidden_size="d_model", num_hidden_layers="num_layers", num_attention_heads="num_heads", head_dim="d_kv"
+    )
     layers, tied = config.get("num_layers", 6), config.get("tie_word_embeddings", True)
     scaled = config.get("scale_decoder_outputs", tied)
     return T5(
@@ -28,7 +32,7 @@ def from_config(config: dict, names: Sequence[str] = ()) -> T5:
         hidden=config.get("d_ff", 2048),
         decoder_layers=0 if name == ENCODER else config.get("num_decoder_layers") or layers,
         activation=activation(units),
-        gated=bool(gated),
+        gated=gated,
         buckets=config.get("relative_attention_num_buckets", 32),
         furthest=config.get("relative_attention_max_distance", 128),
         epsilon=config.get("layer_norm_epsilon", 1e-6),

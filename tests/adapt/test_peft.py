@@ -208,6 +208,15 @@ def test_a_head_of_low_rank_is_for_an_untied_model(drawn, key, tmp_path):
         load_adapter(tmp_path, tied, drawn(tied))
 
 
+def test_a_table_of_low_rank_is_refused_by_name(saved):
+    folder, params = saved
+    arrays = load_file(folder / WEIGHTS)
+    table = "base_model.model.transformer.wte.lora_embedding_A"
+    save_file({**arrays, table: np.ones((2, 11))}, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(PretrainedError, match=r"corrects tables of embeddings, .*\['transformer\.wte'\]"):
+        load_adapter(folder, GPT, params)
+
+
 SIZES = {"vocab": 11, "embed": 8, "layers": 1, "heads": 2, "hidden": 12}
 TIED = {
     "t5": (T5(**SIZES, head=3), "^tokens/", "decoder.embed_tokens encoder.embed_tokens lm_head shared"),

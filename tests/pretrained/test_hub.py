@@ -174,6 +174,17 @@ def test_what_a_configuration_leaves_out_is_its_family_s_default():
     assert (qwen.vocab, qwen.hidden, qwen.sizes(), qwen.window) == (151_936, 22_016, (32, 128), 0)
 
 
+def test_names_that_transformers_takes_for_others_count():
+    spelt = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 5}
+    gpt2 = hub.family_of({"model_type": "gpt2"}).from_config({**spelt, "max_position_embeddings": 7})
+    assert (gpt2.embed, gpt2.heads, gpt2.layers, gpt2.positions) == (24, 4, 5, 7)
+    t5 = hub.family_of({"model_type": "t5"}).from_config({**spelt, "d_model": 16, "head_dim": 3})
+    assert (t5.embed, t5.heads, t5.layers, t5.decoder_layers, t5.head) == (16, 4, 5, 5, 3)
+    units = {"feed_forward_proj": "gated-gelu", "dense_act_fn": "silu", "is_gated_act": True}
+    t5 = hub.family_of({"model_type": "t5"}).from_config(units)
+    assert (t5.gated, t5.activation) == (True, jax.nn.silu)
+
+
 def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     there, back = tmp_path / "there", tmp_path / "back"
     model = MODELS["bert"]
@@ -308,8 +319,9 @@ def test_the_configuration_of_another_family_is_noticed(folder):
     with pytest.raises(PretrainedError, match="architecture 'LlamaForCausalLM' is not one that jann knows: GPT2LM"):
         from_pretrained(folder)
     edit(folder, architectures=None)
-    with pytest.raises(WeightsError, match=r"wte\.weight: missing"):
+    with pytest.raises(WeightsError, match=r"wte\.weight: missing") as raised:
         from_pretrained(folder)
+    assert "config.json names no architectures" in raised.value.__notes__[0]
 
 
 def test_missing_tensors_are_errors_left_over_ones_warnings_other_shapes_named(folder, drawn):

@@ -90,6 +90,22 @@ def test_order_batches_and_company_do_not_matter_and_long_texts_are_cut(folder):
     np.testing.assert_array_equal(sentence_encoder(folder)(["abcz"]), sentence_encoder(folder)(["abcy"]))
 
 
+def test_a_default_prompt_comes_first_and_small_letters_where_the_folder_says_so(folder):
+    plain = sentence_encoder(folder)(["q: ab", "a b"])
+    prompts = {"prompts": {"query": "q: ", "Passage": "A "}, "default_prompt_name": "query"}
+    write(folder / "config_sentence_transformers.json", prompts)
+    np.testing.assert_allclose(sentence_encoder(folder)(["ab"])[0], plain[0], atol=1e-6)
+    write(folder / "config_sentence_transformers.json", {**prompts, "default_prompt_name": "Passage"})
+    write(folder / "sentence_bert_config.json", {"do_lower_case": True})
+    np.testing.assert_allclose(sentence_encoder(folder)(["B"])[0], plain[1], atol=1e-6)
+    write(folder / "1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "include_prompt": False})
+    with pytest.raises(PretrainedError, match="include_prompt=false for 'A '"):
+        sentence_encoder(folder)
+    write(folder / "config_sentence_transformers.json", {**prompts, "default_prompt_name": "other"})
+    with pytest.raises(PretrainedError, match="no prompt 'other'"):
+        sentence_encoder(folder)
+
+
 def test_embeddings_are_normalised_only_where_the_folder_says_so(folder):
     unit = sentence_encoder(folder)(["abc", "d"])
     write(folder / "modules.json", json.loads((folder / "modules.json").read_text())[:2])
