@@ -202,6 +202,8 @@ def main(
     config = {name: value for name, value in locals().items() if name != "out"}
     own = {"embed": embed, "depth": depth, "steps": steps, "batch_size": batch_size, "samples": samples}
     at_least_one(**own, guidance=guidance, sampler_steps=sampler_steps, seeds=seeds)
+    if samples == 1:
+        raise SystemExit("--samples 1: they are judged by their covariance, give 2 or more")
     sampler = sampler or ("heun" if process == "flow" else "ddim")
     if (sampler in ("euler", "heun")) != (process == "flow"):
         raise SystemExit(f"--sampler {sampler} is not for --process {process}")

@@ -136,6 +136,8 @@ def main(
     """
     config = {name: value for name, value in locals().items() if name != "out"}
     at_least_one(epochs=epochs, batch_size=batch_size, samples=samples, critic_steps=critic_steps, seeds=seeds)
+    if samples == 1:
+        raise SystemExit("--samples 1: they are judged by their covariance, give 2 or more")
     penalty = penalty if penalty is not None else 10.0 if loss == "wasserstein" else 0.0
     size = dataclasses.replace(SIZES[data], **given(epochs=epochs, batch_size=batch_size, samples=samples))
     dataset = jann.data.load(data)

@@ -187,7 +187,8 @@ def report(row: dict, short: bool) -> None:
     gain = row["intervals"]["net_less_hold"]
     trade = "beats" if gain[0] > 0 else "loses against" if gain[1] < 0 else "cannot be told from"
     print(
-        f"the forecast {verdict} the naive one (Diebold-Mariano p = {row['diebold_mariano_p']:.2f}); "
+        f"by that interval the forecast {verdict} the naive one (p = {row['diebold_mariano_p']:.2f} by Diebold and "
+        "Mariano, for whom days are independent); "
         f"traded, {row['turnover']:.0f} changes a year, it {trade} buy and hold"
     )
 

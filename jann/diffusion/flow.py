@@ -13,6 +13,7 @@ import numpy as np
 from jann.diffusion.losses import squared_error
 from jann.diffusion.predictions import over_features
 from jann.drawing import fold
+from jann.layers.dtypes import floats
 
 Velocity = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -22,6 +23,7 @@ def flow_loss(velocity: Velocity, data: jax.Array, key: jax.Array) -> jax.Array:
 
     velocity:  (x_t[batch, ...], t[batch] in 0 .. 1) -> what should be data - noise
     """
+    data = floats(data, "flow_loss")
     t = jax.random.uniform(fold(key, "time"), data.shape[:1])
     noise = jax.random.normal(fold(key, "noise"), data.shape, data.dtype)
     x = noise + over_features(t, data) * (data - noise)
@@ -67,7 +69,7 @@ def flow_times(steps: int, shift: float = 1.0) -> np.ndarray:
 
 
 def _follow(step, x, times, trajectory):
-    times = jnp.asarray(times, jnp.float32)
+    x, times = floats(x, "sampling"), jnp.asarray(times, jnp.float32)
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times are at least two numbers, such as flow_times(50), got shape {list(times.shape)}")
 

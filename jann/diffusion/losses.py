@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jann.diffusion.predictions import check_prediction, noised, target
 from jann.diffusion.schedules import Schedule
 from jann.drawing import fold
-from jann.layers.dtypes import wide_dtype
+from jann.layers.dtypes import floats, wide_dtype
 
 
 def diffusion_loss(
@@ -26,6 +26,7 @@ def diffusion_loss(
                  al. 2023, arXiv:2303.09556. By default all errors weigh the same: Ho et al. 2020, arXiv:2006.11239.
     """
     check_prediction(prediction)
+    x0 = floats(x0, "diffusion_loss")
     t = jax.random.randint(fold(key, "time"), x0.shape[:1], 0, schedule.steps)
     noise = jax.random.normal(fold(key, "noise"), x0.shape, x0.dtype)
     alpha_bar = schedule.at(t)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jann.diffusion.predictions import denoised
 from jann.diffusion.schedules import Schedule
+from jann.layers.dtypes import floats
 
 Predict = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -82,6 +83,7 @@ def ddim(
 
 
 def _sample(step, predict, x, schedule, times, final, key, trajectory):
+    x = floats(x, "sampling")
     alpha_bar = np.append(np.asarray(schedule.alpha_bar)[times], final).astype(np.float32)
     if not alpha_bar[-2] <= final <= 1:
         raise ValueError(f"final={final}: the last step goes up from alpha_bar {alpha_bar[-2]:g}, to 1 at most")

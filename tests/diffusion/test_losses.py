@@ -99,6 +99,17 @@ def test_bad_input(call, message, key):
         call(jnp.ones((4, 3)), key)
 
 
+def test_images_are_floats(key):
+    pixels = jnp.ones((4, 3), jnp.uint8)
+    for name, call in {
+        "diffusion_loss": lambda: diffusion_loss(lambda x, t: x, pixels, key, SCHEDULE),
+        "flow_loss": lambda: flow_loss(lambda x, t: x, pixels, key),
+        "sampling": lambda: diffusion.euler(lambda x, t: x, pixels, diffusion.flow_times(3)),
+    }.items():
+        with pytest.raises(TypeError, match=f"{name} takes floating-point inputs, got uint8: scale them first"):
+            call()
+
+
 def test_labels_are_dropped_at_the_rate(key):
     labels = jnp.arange(10_000) % 10
     dropped = drop_labels(labels, 10, 0.1, key)

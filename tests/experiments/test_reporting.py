@@ -64,6 +64,12 @@ def test_an_option_of_zero_is_refused_where_it_makes_no_sense(experiment, option
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("experiment", [gan, diffusion])
+def test_one_sample_is_refused_before_it_is_trained_for(experiment, tmp_path):
+    with pytest.raises(SystemExit, match="--samples 1: they are judged by their covariance, give 2 or more"):
+        experiment.main(samples=1, out=tmp_path)
+
+
 @pytest.mark.parametrize("name", TRAINING)
 def test_no_seeds_are_refused_before_the_run_folder_is_made(name, tmp_path):
     with pytest.raises(SystemExit, match="--seeds 0: give at least one"):
