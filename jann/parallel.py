@@ -5,6 +5,8 @@ import os
 import warnings
 
 import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import tree_map_with_path
 
@@ -81,19 +83,38 @@ def _of_each_array(model_or_spec: Model | Spec, params: Tree) -> Spec:
     return tree_map_with_path(leaf, params, is_leaf=lambda value: isinstance(value, Node))
 
 
-def together(tree: Tree) -> Tree:
-    """Arrays that are bound to no device, put whole on all devices of those that are bound; the rest as it is.
+def together(tree: Tree, beside: Tree = ()) -> Tree:
+    """Arrays that are bound to no device, put whole on all devices of those that are, in the tree or `beside` it; the
+    rest as it is.
 
     So a step meets what it will return, and is compiled once: of a fresh train state with parameters that were restored
-    or sharded, the step would return all bound.
+    or sharded, or with batches that are split, the step would return all bound.
     """
-    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    arrays = [leaf for leaf in jax.tree.leaves((tree, beside)) if isinstance(leaf, jax.Array)]
     bound = [leaf.sharding for leaf in arrays if not isinstance(leaf, jax.core.Tracer) and leaf.committed]
     if not bound or len(bound) == len(arrays) or any(each.device_set != bound[0].device_set for each in bound):
         return tree
     meshes = [each.mesh for each in bound if isinstance(each, NamedSharding)]
     whole = NamedSharding(meshes[0], PartitionSpec()) if meshes else bound[0]
-    return jax.tree.map(lambda leaf: leaf if getattr(leaf, "committed", False) else jax.device_put(leaf, whole), tree)
+    return jax.tree.map(lambda leaf: leaf if getattr(leaf, "committed", False) else _put(leaf, whole), tree)
+
+
+def _put(leaf: jax.Array, where: jax.sharding.Sharding) -> jax.Array:
+    """jax.device_put, for keys too on devices of other processes."""
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.device_put(leaf, where)
+    numbers = jax.device_put(jax.random.key_data(leaf), where)
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+
+
+def gathered(tree: Tree) -> Tree:
+    """The same, its arrays that are split over several processes whole in each; all of these call it."""
+
+    def leaf(value):
+        here = not isinstance(value, jax.Array) or value.is_fully_addressable or value.is_fully_replicated
+        return value if here else multihost_utils.process_allgather(value, tiled=True)
+
+    return jax.tree.map(leaf, tree)
 
 
 def named_shardings(tree: Tree) -> tuple[NamedSharding | None, ...]:

@@ -14,6 +14,7 @@ from jax.tree_util import tree_flatten_with_path
 
 from jann.core import Model, as_spec, check, is_param, split
 from jann.functions import function_name
+from jann.parallel import gathered
 from jann.tensor_file import TensorFile, TensorFileError
 from jann.trees import Tree, combine, flatten, path_name, unflatten
 
@@ -23,14 +24,17 @@ MODEL, WEIGHTS = "model.json", "model.safetensors"
 def save(folder: str | Path, model: Model, params: Tree) -> None:
     """Writes `model.json` and `model.safetensors`, from which `load` rebuilds both; replaces what is there at once.
 
-    Tensors are named by path ("layers/0/weight"). Raises ShapeError if the parameters do not fit the model, TypeError
-    naming a field of the model that cannot be written.
+    Tensors are named by path ("layers/0/weight"). Of several processes all call it and the first writes. Raises
+    ShapeError if the parameters do not fit the model, TypeError naming a field of the model that cannot be written.
     """
     from safetensors.numpy import save as to_bytes
 
     check(model, params)
     description = json.dumps(to_json(model), indent=2)
-    arrays = {path: np.asarray(leaf, order="C") for path, leaf in flatten(params).items()}  # safetensors takes bytes
+    flat = flatten(gathered(params))
+    if jax.process_index() != 0:
+        return
+    arrays = {path: np.asarray(leaf, order="C") for path, leaf in flat.items()}  # safetensors takes bytes
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in ((WEIGHTS, to_bytes(arrays)), (MODEL, description.encode())):

@@ -8,6 +8,9 @@ minutes in place of 20).
 
 import gc
 import os
+import socket
+import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +59,35 @@ def optimised():
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def in_two_processes():
+    """run(code, *arguments) -> the lines that each of two JAX processes printed, which found jax, number, arguments."""
+    start = """if True:
+        import sys, jax
+        port, number, *arguments = sys.argv[1:]
+        number = int(number)
+        jax.distributed.initialize(f"localhost:{port}", 2, number, cluster_detection_method="deactivate",
+                                   initialization_timeout=60)
+    """
+
+    def run(code: str, *arguments: object) -> list[list[str]]:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = str(free.getsockname()[1])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command, rest = [sys.executable, "-c", start + code, port], list(map(str, arguments))
+        both = [subprocess.Popen([*command, str(number), *rest], **pipes) for number in range(2)]
+        try:
+            printed = [process.communicate(timeout=120) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+        assert [process.returncode for process in both] == [0, 0], printed
+        return [out.splitlines() for out, _ in printed]
+
+    return run
 
 
 def pytest_collection_modifyitems(items):

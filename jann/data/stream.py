@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 class Source(Protocol):
@@ -27,6 +28,9 @@ class Stream:
     processes, process `rank` reads every `world`-th example of each batch, so batch n holds the same examples
     for every `world`.
 
+    `sharding` is that of a batch on devices, NamedSharding(mesh, PartitionSpec("data")): `read`, which `chunks`
+    and `fit` call, then gives arrays of the whole batch, to which each process adds its part.
+
     Raises ImportError without Grain, ValueError where the source cannot fill one batch or `world` does not
     divide it.
     """
@@ -40,6 +44,7 @@ class Stream:
         threads: int = 4,
         rank: int = 0,
         world: int = 1,
+        sharding: NamedSharding | None = None,
     ):
         try:
             import grain
@@ -59,7 +64,7 @@ class Stream:
                 f"batch size {size} cannot be shared by {world} processes: choose a multiple of {world}"
             )
         self.examples = examples
-        self.size = size
+        self.size, self.world, self.sharding = size, world, sharding
         self.steps_per_epoch = examples // size
         self.options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
 
@@ -85,6 +90,17 @@ class Stream:
         return batch
 
     def read(self, step: int, n: int) -> Any:
-        """The batches of the steps step .. step + n − 1: a tree of NumPy arrays[n, size / world, ...]."""
+        """The batches of the steps step .. step + n − 1: a tree of NumPy arrays[n, size / world, ...].
+
+        With `sharding`, of JAX arrays[n, size, ...].
+        """
         step = int(step)
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *[self(step + i) for i in range(n)])
+        found = jax.tree.map(lambda *leaves: np.stack(leaves), *[self(step + i) for i in range(n)])
+        if self.sharding is None:
+            return found
+        stacked = NamedSharding(self.sharding.mesh, PartitionSpec(None, *self.sharding.spec))
+
+        def place(part):
+            return jax.make_array_from_process_local_data(stacked, part, (n, self.size, *part.shape[2:]))
+
+        return jax.tree.map(place, found)

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jann.parallel import together
 from jann.trees import Tree, path_name
@@ -146,6 +147,8 @@ class Checkpoints:
     def restore(self, template: Tree, step: int | None = None) -> Tree:
         """The checkpoint of `step` (by default the latest) with the structure, dtypes and shardings of `template`.
 
+        What is bound to no device there is bound to none here, and so goes where what it meets is.
+
         Raises CheckpointError if there is none, if it is damaged (with what to delete to go on from an earlier one), or
         if it belongs to another run (listing what differs).
         """
@@ -197,7 +200,11 @@ class Checkpoints:
 
     def _read(self, step: int, template: Tree, want: dict[str, Any]) -> Tree:
         ocp = self._ocp
-        how = {name: ocp.ArrayRestoreArgs(dtype=t.dtype, sharding=t.sharding) for name, t in want.items()}
+        how = {
+            name: ocp.ArrayRestoreArgs(dtype=t.dtype, sharding=t.sharding)
+            if t.sharding else ocp.RestoreArgs(dtype=t.dtype, restore_type=np.ndarray)
+            for name, t in want.items()
+        }  # fmt: skip
         try:
             args = ocp.args.PyTreeRestore(want, restore_args=how, partial_restore=True)
             flat = self._manager.restore(step, args=args)
@@ -238,7 +245,8 @@ def _data(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _like(leaf: Any, stored: jax.Array) -> jax.Array:
+def _like(leaf: Any, stored: jax.Array | np.ndarray) -> jax.Array:
+    stored = jnp.asarray(stored)
     if not _is_key(leaf):
         return stored
     kinds: list[Any] = []  # found under eval_shape, because a template may have no values
@@ -247,6 +255,6 @@ def _like(leaf: Any, stored: jax.Array) -> jax.Array:
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    plain = jax.eval_shape(_data, leaf)
-    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=sharding)
+    """What to read for it; without a sharding where it is bound to no device."""
+    plain, bound = jax.eval_shape(_data, leaf), getattr(leaf, "committed", True)
+    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=getattr(leaf, "sharding", None) if bound else None)

@@ -169,9 +169,7 @@ def fit(
                 if stop:
                     break
         if saved_as_model:
-            params = eval_params(train_state)  # computed by all processes, written by one
-            if jax.process_index() == 0:
-                save(folder, model, params)
+            save(folder, model, eval_params(train_state))
     return train_state, log.history()
 
 

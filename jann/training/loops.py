@@ -98,8 +98,7 @@ def chunks(
     refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
     refuse_no_state(train_state)
     step = step if isinstance(step, Partial) else Partial(step)
-    train_state = copied(together(train_state))  # the caller's buffers are not ours to give away
-    where = named_shardings(train_state)
+    _refuse_parts(batches)
     recompiled = Recompiled(_scanned, _stepped)
     stacked = are_arrays(batches)
     if stacked:
@@ -112,6 +111,9 @@ def chunks(
             source = batches.read(int(train_state.step.ravel()[0]), size)
         elif callable(batches) and not hasattr(batches, "plan"):
             source = Partial(batches)
+        if done == 0:
+            train_state = copied(together(train_state, source))  # the caller's buffers are not ours to give away
+            where = named_shardings(train_state)
         if scan is None:
             scan = not _slow_in_a_loop(step, source, train_state, size, where)
         if scan:
@@ -122,6 +124,15 @@ def chunks(
         train_state = after
         yield train_state, metrics
         done, n = done + size, n - size
+
+
+def _refuse_parts(batches):
+    """JAX takes arrays of the host for the same in all processes: each would train by its own part of a batch alone."""
+    if jax.process_count() > 1 and getattr(batches, "world", 1) > 1 and batches.sharding is None:
+        raise ValueError(
+            "this Stream reads another part of each batch in each process, and nothing makes one batch of them: give "
+            "it sharding=NamedSharding(mesh, PartitionSpec('data')), by the axis of the mesh over which batches split"
+        )
 
 
 @partial(jax.jit, static_argnums=(3, 4), donate_argnums=2)

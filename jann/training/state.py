@@ -255,6 +255,8 @@ def make_step(
             wanted = jax.eval_shape(optimizer.init, train_state.params)
             if jax.tree.structure(wanted) != jax.tree.structure(train_state.opt_state):
                 error.add_note("the train state was started with another optimiser than the step's")
+            if isinstance(train_state.params, optax.LookaheadParams):
+                error.add_note("optax.lookahead keeps pairs of parameters: make_step(average=...) keeps a mean of them")
             raise
         params = optax.apply_updates(train_state.params, updates)
         if average is not None:

@@ -3,9 +3,6 @@
 import gc
 import json
 import re
-import socket
-import subprocess
-import sys
 import time
 from datetime import timedelta
 
@@ -185,14 +182,11 @@ def test_unknown_ways_of_being_best_are_refused(tmp_path):
 
 
 OF_TWO = """
-import json, pathlib, sys, time
-import jax, numpy as np
+import json, pathlib, time
+import numpy as np
 import jann, jann.training.checkpoint as module
 from jann.training import logs
-port, number, folder = sys.argv[1:]
-number = int(number)
-jax.distributed.initialize(f"localhost:{port}", 2, number, cluster_detection_method="deactivate",
-                           initialization_timeout=60)
+(folder,) = arguments
 module.SECONDS = 2
 split = jax.sharding.NamedSharding(jax.make_mesh((2,), ("data",)), jax.sharding.PartitionSpec("data"))
 tree = {"rows": jax.make_array_from_process_local_data(split, np.full((2, 3), number, np.float32))}
@@ -210,20 +204,9 @@ print(json.dumps([due, log.rows]))
 """
 
 
-def test_processes_agree_on_checkpoints_the_first_writes_and_another_number_of_them_reads(tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", OF_TWO, port]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen([*command, str(number), str(tmp_path)], **pipes) for number in range(2)]
-    try:
-        printed = [process.communicate(timeout=120) for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    assert [process.returncode for process in both] == [0, 0], printed
-    due, rows = zip(*(json.loads(out.splitlines()[-1]) for out, _ in printed), strict=True)
+def test_processes_agree_on_checkpoints_the_first_writes_and_another_number_of_them_reads(in_two_processes, tmp_path):
+    both = in_two_processes(OF_TWO, tmp_path)
+    due, rows = zip(*(json.loads(lines[-1]) for lines in both), strict=True)
     assert rows == tuple([{"step": 1, "number": number}] for number in range(2))
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "number": 0}\n'  # the first alone writes
     assert due[0] == due[1] and due[0][0] == 1 and 1 < len(due[0]) < 12
