@@ -132,8 +132,9 @@ def test_a_linear_layer_keeps_batch_and_time_split():
     assert said == ["True"]
 
 
-def test_a_run_with_split_parameters_goes_on_and_the_mesh_may_be_as_jax_makes_it(tmp_path):
-    split, differs, resumed = printed(f"""
+def test_a_run_on_a_mesh_goes_on_and_the_mesh_may_be_as_jax_makes_it(tmp_path):
+    """Its parameters are split, or its batches alone."""
+    split, differs, resumed, resumed_on_split_batches = printed(f"""
         import optax
         model, optimizer = jann.models.MLP(6, (8,), 4), optax.adam(1e-2)
         params = model.init(jax.random.key(0))
@@ -141,7 +142,7 @@ def test_a_run_with_split_parameters_goes_on_and_the_mesh_may_be_as_jax_makes_it
         step = jann.make_step(jann.objective(model, inputs="x"), optimizer)
         batches = lambda i: {{"x": jax.random.normal(jax.random.key(i), (8, 6)), "label": jax.numpy.arange(8) % 4}}
 
-        def run(params, n, folder=None):
+        def run(params, n, folder=None, batches=batches):
             state = jann.TrainState.start(jax.random.key(1), params, optimizer)
             return jann.fit(step, batches, state, n, every=4, folder=folder, progress=False)[0]
 
@@ -157,5 +158,12 @@ def test_a_run_with_split_parameters_goes_on_and_the_mesh_may_be_as_jax_makes_it
         run(sharded, 4, "{tmp_path}")
         again = run(sharded, 8, "{tmp_path}")
         print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), end.params, again.params))))
+        rows = jax.device_put(jax.vmap(batches)(jax.numpy.arange(8)), jax.NamedSharding(mesh, P(None, "data")))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            end = run(params, 8, None, rows)
+            run(params, 4, "{tmp_path}/split", jax.tree.map(lambda leaf: leaf[:4], rows))
+            again = run(params, 8, "{tmp_path}/split", rows)
+        print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), end.params, again.params))))
     """)
-    assert (split, differs, resumed) == ("True", "True", "True")
+    assert (split, differs, resumed, resumed_on_split_batches) == ("True", "True", "True", "True")
