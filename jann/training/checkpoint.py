@@ -70,6 +70,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preserve.AnyPreservationPolicy(policies),
                 save_decision_policy=self,
+                enable_background_delete=True,  # else the wait for the new one would be for the end of the old one too
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,

@@ -1,13 +1,16 @@
 """Saving a train state of about 400 MB until it is safe on the disk: an MLP's parameters and Adam's two moments.
 
 In the folder for temporary files (TMPDIR says which), which should be on the disk that is to be measured. `writing` is
-the limit: as many bytes in one go. PyTorch and it wait for the disk (fsync) as jann's checkpoints do.
+the limit: as many bytes in one go. PyTorch and it wait for the disk (fsync) as jann's checkpoints do, and keep the last
+file until the new one is whole, which then takes its place. `torch_in_place` writes over the last one: a run that is
+killed in the midst of it is lost.
 """
 
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,6 +108,20 @@ def torch(start: Arrays) -> Advance:
 
     def advance(portions):
         for _ in range(portions):
+            replaced(path, lambda file: torch.save(state, file))
+        return saved
+
+    return advance
+
+
+def torch_in_place(start: Arrays) -> Advance:
+    import torch
+
+    path, state = scratch() / "state.pt", torch_state()
+    saved = total(state.values())
+
+    def advance(portions):
+        for _ in range(portions):
             with path.open("wb") as file:
                 torch.save(state, file)
                 synced(file)
@@ -119,12 +136,19 @@ def writing(start: Arrays) -> Advance:
 
     def advance(portions):
         for _ in range(portions):
-            with path.open("wb") as file:
-                file.write(array.data)
-                synced(file)
+            replaced(path, lambda file: file.write(array.data))
         return []
 
     return advance
+
+
+def replaced(path: Path, write: Callable) -> None:
+    """Has a new file written, which then takes the place of the one at `path`."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        write(file)
+        synced(file)
+    partial.replace(path)
 
 
 def synced(file) -> None:
@@ -140,6 +164,6 @@ CASE = Case(
     unit="MB/s",
     portion=MEGABYTES,
     start=dict,
-    rivals={"jann": jann, "torch": torch, "writing": writing},
+    rivals={"jann": jann, "torch": torch, "torch_in_place": torch_in_place, "writing": writing},
     reference="jann",
 )
