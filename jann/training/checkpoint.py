@@ -201,18 +201,20 @@ class Checkpoints:
 
     def _read(self, step: int, template: Tree, want: dict[str, Any]) -> Tree:
         ocp = self._ocp
-        how = {
-            name: ocp.ArrayRestoreArgs(dtype=t.dtype, sharding=t.sharding)
-            if t.sharding else ocp.RestoreArgs(dtype=t.dtype, restore_type=np.ndarray)
-            for name, t in want.items()
-        }  # fmt: skip
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        how = {name: ocp.ArrayRestoreArgs(dtype=t.dtype, sharding=t.sharding or here) for name, t in want.items()}
         try:
             args = ocp.args.PyTreeRestore(want, restore_args=how, partial_restore=True)
             flat = self._manager.restore(step, args=args)
         except Exception as error:  # Orbax and TensorStore raise what they like for damaged files
             raise self._damaged(step, error) from error
+
+        def read(name):
+            stored = flat.pop(name)  # so that no array is there twice but the one at hand
+            return stored if want[name].sharding else jnp.asarray(np.asarray(stored))  # by the host, bound to no device
+
         leaves, structure = jax.tree.flatten(template)
-        return structure.unflatten(_like(leaf, flat[name]) for leaf, name in zip(leaves, want, strict=True))
+        return structure.unflatten(_like(leaf, read(name)) for leaf, name in zip(leaves, want, strict=True))
 
     def _damaged(self, step: int, error: Exception) -> CheckpointError:
         earlier = [s for s in self.steps() if s < step]
@@ -246,8 +248,7 @@ def _data(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _like(leaf: Any, stored: jax.Array | np.ndarray) -> jax.Array:
-    stored = jnp.asarray(stored)
+def _like(leaf: Any, stored: jax.Array) -> jax.Array:
     if not _is_key(leaf):
         return stored
     kinds: list[Any] = []  # found under eval_shape, because a template may have no values
