@@ -116,7 +116,7 @@ def main(
 
 
 def report(folder: Path, dataset, model, swept, steps) -> None:
-    """Writes results, metrics, figures and the best model; prints the table."""
+    """Writes results and metrics, prints the table, writes the best model and figures; exits if that model diverged."""
     names = [f"{point['learning_rate']:g}" for point in swept.points]
     rows = [{**row, "parameters": jann.count(model)} for row in swept.rows()]
     write_results(folder, rows)
@@ -132,6 +132,12 @@ def report(folder: Path, dataset, model, swept, steps) -> None:
     results = swept.results(best)
     median = int(np.argsort(results["validation_accuracy"])[swept.seeds // 2])
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf[median]), results["params"])
+    show_table(
+        [{k: v for k, v in row.items() if k != "parameters"} for row in rows],
+        f"Digits: mean ± 95 % interval over {swept.seeds} seeds",
+    )
+    if not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise SystemExit(f"learning rate {names[best]} diverged, and none did better: try lower --learning-rates")
     jann.save(folder, model, params)
     test = prepare(dataset.test)
     (logits, taps) = jann.observe(model)(params, test["image"])
@@ -154,10 +160,6 @@ def report(folder: Path, dataset, model, swept, steps) -> None:
     }  # fmt: skip
     wrong = mistakes(dataset, dataset.test["image"], labels, logits)
     save_figures(folder, **figures, **({"mistakes": wrong} if wrong else {}))
-    show_table(
-        [{k: v for k, v in row.items() if k != "parameters"} for row in rows],
-        f"Digits: mean ± 95 % interval over {swept.seeds} seeds",
-    )
     chosen = plus_minus(rows[best]["test_accuracy"], ".2%")
     print(
         f"chosen on validation: learning rate {names[best]}, test accuracy {chosen}\n"

@@ -30,10 +30,13 @@ def check_gradients(
     key:  draws the directions
 
     Raises GradientError naming the worst leaf if it is above `tolerance`, ValueError if the function's value is not a
-    finite scalar.
+    finite scalar, TypeError for complex parameters.
     """
     seed = np.zeros(1, np.uint32) if key is None else np.asarray(jax.random.key_data(key))
     random = np.random.default_rng(seed)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(f"{path_name(path)} is complex: give its real and imaginary parts as two parameters")
     with jax.enable_x64(True):
         params, args = jax.tree.map(_double, (params, args))
         value_and_grad = jax.jit(jax.value_and_grad(function, allow_int=True))

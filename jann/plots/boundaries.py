@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, INK, MARKERS, chart, describe, grown_legend, house_style
+from jann.plots.style import COLORS, INK, MARKERS, chart, class_look, describe, grown_legend, house_style
 
 
 @house_style
@@ -58,9 +58,7 @@ def decision_boundary(
     drawn = []
     for k in range(classes):
         here = points[labels == k]
-        # Neighbours differ in both; after as many classes as there are colours the markers are shifted.
-        color, marker = COLORS[k % len(COLORS)], MARKERS[(k + k // len(COLORS)) % len(MARKERS)]
-        look = {"c": color, "marker": marker, "edgecolors": "white", "linewidths": 0.5}
+        look = class_look(k) | {"edgecolor": "white", "linewidth": 0.5}
         drawn.append(axes.scatter(*here.T, s=22, label=f"class {k}", zorder=3, **look))
     axes.grid(False)
     axes.set(xlim=extent[:2], ylim=extent[2:])

@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -18,11 +19,12 @@ def histogram(tree, bins: int = 50, columns: int = 4, title: str | None = None) 
     """Draw how often each value occurs, on a logarithmic axis, in a panel for each array of a tree.
 
     Above a panel are the path, shape and standard deviation. Values that are not finite are left out and
-    counted.
+    counted. Random keys and arrays without elements are skipped.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = [(path, leaf) for path, leaf in leaves if np.size(leaf) and not is_key(leaf)]
     if not leaves:
-        raise ValueError("tree has no arrays")
+        raise ValueError("tree has no arrays of numbers")
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     arrays = {}
@@ -68,6 +70,11 @@ def histogram(tree, bins: int = 50, columns: int = 4, title: str | None = None) 
         axes.set_title(heads[name], size=NORMAL, pad=13)
         axes.text(0, 1.04, said, transform=axes.transAxes, size=SMALL, color=FAINT)
     return figure
+
+
+def is_key(leaf) -> bool:
+    """Whether the leaf is an array of `jax.random` keys, which are no numbers."""
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def by_number(name: str) -> list:

@@ -98,13 +98,21 @@ def forecasts(
 
 @house_style
 def importances(groups: Mapping[str, Mapping[str, float]], xlabel: str = "mean weight", title: str | None = None):
-    """Draw groups {"past": {"hour": 0.3, ...}, ...} as bars, a panel a group, the largest on top: -> Figure"""
+    """Draw groups {"past": {"hour": 0.3, ...}, ...} as bars, a panel a group, the largest on top: -> Figure
+
+    Values that are not finite have no bar and come last.
+    """
     if not groups or not all(groups.values()):
         raise ValueError('groups needs variables in each group: {"past": {"hour": 0.3}}')
     heads, xlabel = [broken(name, 3.0, NORMAL + 1) for name in groups], broken(xlabel, 3.0, NORMAL + 1)
     title = broken(title, 4.0, LARGE)
-    bars = [sorted(weights.items(), key=lambda bar: bar[1]) for weights in groups.values()]
+    bars = [
+        sorted(weights.items(), key=lambda bar: bar[1] if np.isfinite(bar[1]) else -np.inf)
+        for weights in groups.values()
+    ]
     names = [[broken(name, 2.5) for name, _ in group] for group in bars]
+    below_zero = any(-np.inf < weight < 0 for group in bars for _, weight in group)
+    room = 0.25 if below_zero else 0.12  # for the numbers, which are left of such bars
     thick = 0.1 + lines_height(sum(names, []), NORMAL)
     heights = [thick * len(group) for group in names]
     width = 3.6 + max(text_width(name) for group in names for name in group)
@@ -114,12 +122,14 @@ def importances(groups: Mapping[str, Mapping[str, float]], xlabel: str = "mean w
     panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=[0.1 + h for h in heights])
     for index, (axes, head, group) in enumerate(zip(panels[:, 0], heads, names, strict=True)):
         weights, color = [weight for _, weight in bars[index]], COLORS[index % len(COLORS)]
-        drawn = quiet(axes).barh(range(len(group)), weights, height=0.7, color=color)
+        shown = np.where(np.isfinite(weights), weights, 0)
+        drawn = quiet(axes).barh(range(len(group)), shown, height=0.7, color=color)
         axes.set_yticks(range(len(group)), group)
-        axes.bar_label(drawn, fmt="{:.2f}", padding=2, size=NORMAL - 1, color=INK)
+        said = [f"{weight:.2f}" if abs(weight) < 1000 else f"{weight:.3g}" for weight in weights]
+        axes.bar_label(drawn, said, padding=2, size=NORMAL - 1, color=INK)
         axes.grid(False, axis="y")
         axes.set_title(head, size=NORMAL + 1)
-        axes.margins(x=0.12)
+        axes.margins(x=room)
     panels[-1, 0].set_xlabel(xlabel)
     if title:
         figure.suptitle(title, x=0.01, ha="left", size=LARGE)

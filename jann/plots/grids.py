@@ -134,7 +134,7 @@ def grid(
         same_length("captions", captions, "images", pictures)
     if highlight is not None:
         same_length("highlight", highlight, "images", pictures)
-    caption_lines = [wrapped(str(caption), cell, SMALL) for caption in captions or []]
+    caption_lines = [wrapped(str(caption), cell, SMALL) for caption in ([] if captions is None else captions)]
     line = 1.25 * SMALL / 72
     below = max(map(len, caption_lines), default=0) * line + (0.07 if caption_lines else 0)
     picture_height, picture_width = np.array(pictures.shape[1:3]) * cell / max(pictures.shape[1:3])

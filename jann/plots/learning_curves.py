@@ -47,7 +47,7 @@ def curves(
         mean = np.where(shown, mean, np.nan)
         lowest = min(lowest, mean[shown].min(initial=np.inf))
         at = np.arange(len(mean)) if positions is None else positions
-        # A point between two gaps has no line to either side, so it is drawn as a dot.
+        # A point between two gaps has no line to either side, so it is drawn as a dot, and its interval as a bar.
         neighbours = np.pad(shown, 1)
         alone = np.flatnonzero(shown & ~neighbours[:-2] & ~neighbours[2:])
         color, dashes = COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
@@ -56,6 +56,9 @@ def curves(
         if alone.size:
             axes.plot(at[alone], mean[alone], color=color, linestyle="", marker="o", markersize=3, zorder=3)
         banded = shown & np.isfinite(low) & np.isfinite(high)
+        barred = alone[banded[alone]]
+        if barred.size:
+            axes.vlines(at[barred], low[barred], high[barred], color=color, alpha=0.4, linewidth=3, zorder=2)
         if banded.any():
             axes.fill_between(at, low, high, where=banded, color=color, alpha=0.16, linewidth=0, zorder=2)
 
@@ -68,11 +71,13 @@ def curves(
             raise ValueError("log_y=True needs positive values, and no series has one")
         axes.set_yscale("log")
         # A band that reaches down to zero would leave no room for the lines.
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest / 10))
         bottom, top = axes.get_ylim()
-        axes.set_ylim(bottom=max(bottom, lowest / 10))
-        if top / max(bottom, lowest / 10) < 300:  # few powers of ten: label some values between them
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if top / bottom < 300:  # few powers of ten: label some values between them
+            between = LogLocator(subs=(1, 2, 5))
+            seen = [tick for tick in between.tick_values(bottom, top) if bottom <= tick <= top]
+            axes.yaxis.set_major_locator(between if len(seen) > 1 else MaxNLocator(5))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.8g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
     if log_x:
         if positions is None or positions.min() <= 0:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jann.plots.inputs import as_array, as_classes, same_length
-from jann.plots.style import COLORS, MARKERS, chart, describe, grown_legend, house_style
+from jann.plots.style import COLORS, MARKERS, chart, class_look, describe, grown_legend, house_style
 
 
 @house_style
@@ -30,12 +30,10 @@ def scatter(
     names = [str(k) for k in range(labels.max() + 1)] if classes is None else classes
 
     figure, axes = chart(5.0, 4.4)
-    drawn = []
+    drawn, size = [], 9 if labels.max() < len(COLORS) else 18  # markers must be told apart where a colour recurs
     for k in np.unique(labels):
         here = points[labels == k]
-        color, marker = COLORS[k % len(COLORS)], MARKERS[k // len(COLORS) % len(MARKERS)]
-        look = {"color": color, "marker": marker, "alpha": 0.6, "linewidth": 0}
-        drawn.append(axes.scatter(*here.T, s=9, label=names[k], **look))
+        drawn.append(axes.scatter(*here.T, s=size, label=names[k], alpha=0.6, linewidth=0, **class_look(k)))
     describe(axes, title, xlabel, ylabel)
     grown_legend(axes, drawn, len(COLORS) * len(MARKERS), markerscale=2)
     for handle in axes.get_legend().legend_handles:

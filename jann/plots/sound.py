@@ -7,7 +7,18 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from jann.plots.inputs import as_array, finite_range
-from jann.plots.style import AMOUNT, COLORS, NORMAL, SMALL, Picture, broken, house_style, lines_height, quiet
+from jann.plots.style import (
+    AMOUNT,
+    COLORS,
+    NORMAL,
+    NOT_FINITE,
+    SMALL,
+    Picture,
+    broken,
+    house_style,
+    lines_height,
+    quiet,
+)
 
 KEYS, LOWEST = 88, 21  # of a piano, and the MIDI number of its first
 
@@ -69,13 +80,21 @@ def piano_rolls(
     """Draw each roll[time, 88] of {title: array}, time to the right and keys upward, with a line at each octave's C.
 
     Values from 0 to 1 are drawn as shades, so they may be probabilities. `given` says for a title how many steps at the
-    start, such as a prompt, get another colour. Octaves in which nothing sounds are left out at both ends.
+    start, such as a prompt, get another colour. Octaves in which nothing sounds are left out at both ends. Values that
+    are not finite are pink.
     """
     panels = checked(panels, "time, keys")
     for name, values in panels.items():
         if values.shape[1] != KEYS:
             raise ValueError(f"panels[{name!r}] must have {KEYS} keys, got shape {list(values.shape)}")
-    sounding = LOWEST + np.flatnonzero(np.max([values.max(0) for values in panels.values()], 0) > 0.05)
+    given = given or {}
+    for name, steps in given.items():
+        if name not in panels:
+            raise ValueError(f"given has {name!r}, which is no title of panels: {', '.join(map(repr, panels))}")
+        if not 0 <= steps <= len(panels[name]):
+            raise ValueError(f"given[{name!r}] must be from 0 to the {len(panels[name])} steps of its roll")
+    silent = np.all([(values <= 0.05).all(0) for values in panels.values()], 0)
+    sounding = LOWEST + np.flatnonzero(~silent)
     low, high = (sounding.min(), sounding.max()) if sounding.size else (60, 71)
     low, high = 12 * (low // 12), 12 * (high // 12 + 1)
 
@@ -84,7 +103,7 @@ def piano_rolls(
     figure = Picture((7.4, 0.3 + panel_height * len(panels)), layout="constrained")
     places = figure.subplots(len(panels), sharex=True, sharey=True, squeeze=False).ravel()
     for (name, values), head, axes in zip(panels.items(), heads, places, strict=True):
-        cut = (given or {}).get(name, 0)
+        cut = given.get(name, 0)
         shades = (clear_to(COLORS[1]), 0, cut), (clear_to(COLORS[0]), cut, len(values))
         for color_map, start, end in shades:
             if end > start:
@@ -104,7 +123,7 @@ def piano_rolls(
 
 def clear_to(color: str) -> LinearSegmentedColormap:
     """From nothing, through which the grid is seen, to the colour."""
-    return LinearSegmentedColormap.from_list(color, [(1, 1, 1, 0), color])
+    return LinearSegmentedColormap.from_list(color, [(1, 1, 1, 0), color]).with_extremes(bad=NOT_FINITE)
 
 
 def checked(panels: Mapping[str, np.ndarray], shape: str) -> dict[str, np.ndarray]:

@@ -115,6 +115,11 @@ def quiet(axes: Axes) -> Axes:
     return axes
 
 
+def class_look(k: int) -> dict[str, str]:
+    """Colour and marker of class k: neighbours differ in both, and so do classes that share a colour in markers."""
+    return {"color": COLORS[k % len(COLORS)], "marker": MARKERS[(k + 3 * (k // len(COLORS))) % len(MARKERS)]}
+
+
 def color_bar(
     figure: Figure, box: tuple[float, ...], color_map, limits: tuple[float, float], label: str, **options
 ) -> None:
@@ -124,7 +129,11 @@ def color_bar(
     axes = figure.add_axes((left / width, bottom / height, across / width, up / height))
     bar = figure.colorbar(ScalarMappable(Normalize(*limits), color_map), cax=axes, **options)
     bar.outline.set_visible(False)
-    bar.set_label(label, size=NORMAL)
+    formatter = bar.long_axis.get_major_formatter()
+    formatter.format_ticks(bar.get_ticks())
+    power = formatter.get_offset()  # such as 1e-7, for which there is no room above the bar
+    bar.long_axis.get_offset_text().set_visible(False)
+    bar.set_label(f"{label} (× {power})" if power else label, size=NORMAL)
     axes.tick_params(colors=FAINT, labelcolor=INK, labelsize=SMALL, width=0.6, length=2)
 
 

@@ -41,3 +41,8 @@ def test_an_unused_leaf_is_no_error_and_a_kink_is():
 def test_what_is_no_scalar_is_refused():
     with pytest.raises(ValueError, match="returns a scalar"):
         check_gradients(lambda x: x, jnp.ones(2))
+
+
+def test_complex_parameters_are_refused_by_name():
+    with pytest.raises(TypeError, match="a/0 is complex"):
+        check_gradients(lambda p: jnp.abs(p["a"][0]).sum(), {"a": [jnp.ones(2, jnp.complex64)]})

@@ -94,3 +94,11 @@ def test_only_a_middle_quantile_is_a_line_and_is_named_by_its_level(drawn):
         assert ("median" in texts) == (0.5 in quantiles)
     with pytest.raises(ValueError, match="1 names for 3 panels"):
         forecasts(history, truth, predicted, names=["a"], quantiles=(0.1, 0.5, 0.9))
+
+
+def test_importances_write_each_value_beside_its_name():
+    values = importances({"g": {"a": -1e6, "b": 2e6, "lost": np.nan}}).axes[0]
+    values.figure.draw_without_rendering()
+    assert [label.get_text() for label in values.get_yticklabels()] == ["lost", "a", "b"]
+    assert [text.get_text() for text in values.texts] == ["nan", "-1e+06", "2e+06"]
+    assert all(values.bbox.x0 < text.get_window_extent().x0 for text in values.texts)

@@ -136,3 +136,15 @@ def test_what_is_not_finite_has_a_colour_of_its_own(random):
 def test_bad_input(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_captions_may_be_an_array(random):
+    figure = images(random.random((3, 4, 4)), np.array([7, 0, 5]))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7", "0", "5"]
+
+
+def test_a_power_of_ten_is_in_the_label_of_the_colour_bar(random):
+    figure = filters(random.normal(size=(3, 3, 16, 8)) * 1e-6)
+    figure.draw_without_rendering()
+    bar = figure.axes[1]
+    assert "weight (× 1e" in bar.get_ylabel() and not bar.yaxis.get_offset_text().get_visible()

@@ -110,3 +110,19 @@ def test_legend_stays_inside_the_figure():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         curves(**arguments)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.97, 1.9), (0.1003, 0.1148)])
+def test_a_narrow_logarithmic_axis_has_numbers(low, high):
+    axes = curves({"loss": np.linspace(high, low, 20)}, log_y=True).axes[0]
+    bottom, top = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if bottom <= tick <= top]
+    assert 3 <= len(ticks) <= 10
+
+
+def test_a_lone_point_has_its_interval_as_a_bar():
+    values = np.full((3, 5), np.nan)
+    values[:, 2] = [1.0, 1.2, 1.3]
+    _, low, high = interval(values[:, 2])
+    bar = curves({"evaluated": values}).axes[0].collections[0]
+    np.testing.assert_allclose(bar.get_segments(), [[[2, low], [2, high]]])

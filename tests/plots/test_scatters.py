@@ -18,6 +18,9 @@ def test_classes_can_be_told_apart_beyond_the_palette():
     axes = scatter(np.zeros((20, 2)), np.arange(20)).axes[0]
     looks = {(tuple(drawn.get_facecolor()[0]), drawn.get_paths()[0].vertices.tobytes()) for drawn in axes.collections}
     assert len(looks) == 20
+    shapes = [drawn.get_paths()[0].vertices.tobytes() for drawn in axes.collections]
+    assert all(a != b for a, b in zip(shapes, shapes[1:], strict=False)), "neighbours differ in their markers too"
+    assert axes.collections[0].get_sizes() >= 16
 
 
 def test_the_legend_of_a_hundred_classes_is_whole_and_says_that_looks_recur():

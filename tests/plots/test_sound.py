@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
 from jann.plots import piano_rolls, spectrograms
+from jann.plots.style import NOT_FINITE
 
 
 def test_spectrograms_share_one_scale_and_their_time():
@@ -52,8 +54,19 @@ def test_nothing_is_cut_off(panels):
         (lambda: spectrograms({"a": np.zeros((3, 4)), "b": np.zeros((3, 5))}, 0.01), "as many bands, got 4, 5"),
         (lambda: spectrograms({"a": np.zeros((3, 4))}, 0.01, np.arange(3)), "hertz has 3 frequencies for 4 bands"),
         (lambda: piano_rolls({"a": np.zeros((3, 87))}), r"panels\['a'\] must have 88 keys, got shape \[3, 87\]"),
+        (lambda: piano_rolls({"a": np.eye(88)}, given={"b": 3}), "given has 'b', which is no title of panels: 'a'"),
+        (lambda: piano_rolls({"a": np.eye(88)}, given={"a": 300}), r"given\['a'\] must be from 0 to the 88 steps"),
     ],
 )
 def test_bad_input(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+def test_keys_whose_values_are_not_finite_are_shown():
+    roll = np.zeros((10, 88))
+    roll[:, 60 - 21] = np.nan
+    axes = piano_rolls({"a": roll}).axes[0]
+    assert axes.get_ylim() == (59.5, 72.5)
+    (image,) = axes.images
+    np.testing.assert_allclose(image.cmap(image.get_array())[60 - 21, 0], to_rgba(NOT_FINITE), atol=0.01)
