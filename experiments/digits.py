@@ -20,6 +20,7 @@ from experiments.reporting import (
     command,
     interrupted,
     mistakes,
+    more_than_zero,
     plus_minus,
     save_figures,
     show_table,
@@ -93,6 +94,7 @@ def main(
         out: The run folder. The same command goes on with an interrupted run.
     """
     at_least_one(learning_rates=learning_rates, seeds=seeds, batch_size=batch_size)
+    more_than_zero(learning_rates=min(learning_rates))
     if steps < POINTS or steps % POINTS:
         raise SystemExit(f"--steps {steps}: give a multiple of {POINTS}, the points of a learning curve")
     config = {name: value for name, value in locals().items() if name != "out"}
