@@ -98,7 +98,6 @@ def chunks(
     refuse(step, 2, "step", "(train_state, batch)", "of a loss, jann.make_step(loss, optimizer) makes one")
     refuse_no_state(train_state)
     step = step if isinstance(step, Partial) else Partial(step)
-    _refuse_parts(batches)
     recompiled = Recompiled(_scanned, _stepped)
     stacked = are_arrays(batches)
     if stacked:
@@ -109,6 +108,8 @@ def chunks(
         source = jax.tree.map(itemgetter(slice(done, done + size)), batches) if stacked else batches
         if hasattr(batches, "read"):
             source = batches.read(int(train_state.step.ravel()[0]), size)
+            if getattr(batches, "world", 1) > 1:
+                _refuse_parts(source)
         elif callable(batches) and not hasattr(batches, "plan"):
             source = Partial(batches)
         if done == 0:
@@ -126,9 +127,9 @@ def chunks(
         done, n = done + size, n - size
 
 
-def _refuse_parts(batches):
+def _refuse_parts(source):
     """JAX takes arrays of the host for the same in all processes: each would train by its own part of a batch alone."""
-    if jax.process_count() > 1 and getattr(batches, "world", 1) > 1 and batches.sharding is None:
+    if jax.process_count() > 1 and not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(source)):
         raise ValueError(
             "this Stream reads another part of each batch in each process, and nothing makes one batch of them: give "
             "it sharding=NamedSharding(mesh, PartitionSpec('data')), by the axis of the mesh over which batches split"
