@@ -5,7 +5,7 @@ leading axes are batch axes. A layer returns its input's dtype: kernels are cast
 done in float32 at least.
 """
 
-from jann.layers.activations import dropout, exact_gelu, quick_gelu, squared_relu, threshold
+from jann.layers.activations import dropout, exact_gelu, quick_gelu, soft_capped, squared_relu, threshold
 from jann.layers.attention import attention, attention_spec, dot_product_attention
 from jann.layers.classes import one_hot
 from jann.layers.convolution import (
@@ -105,6 +105,7 @@ __all__ = [
     "rotated",
     "sinusoidal",
     "small_normal",
+    "soft_capped",
     "source_mask",
     "squared_relu",
     "standard_normal",

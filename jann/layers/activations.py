@@ -1,4 +1,4 @@
-"""What `jax.nn` does not have: dropout, the threshold, two forms of gelu by name, and relu squared."""
+"""What `jax.nn` does not have: dropout, the threshold, two forms of gelu by name, relu squared, and soft caps."""
 
 import jax
 import jax.numpy as jnp
@@ -42,3 +42,8 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 def squared_relu(x: jax.Array) -> jax.Array:
     """x[...] -> max(x, 0)² (So et al. 2021, arXiv:2109.08668)"""
     return jnp.square(jax.nn.relu(x))
+
+
+def soft_capped(x: jax.Array, cap: float | None) -> jax.Array:
+    """x[...] -> cap tanh(x / cap), between -cap and cap and near x where that is small; no cap, x as it is (Gemma 2)"""
+    return x if cap is None else cap * jnp.tanh(x / cap)

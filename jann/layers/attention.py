@@ -6,7 +6,7 @@ from jax import lax
 
 from jann.core import Spec
 from jann.depth import observing, tap
-from jann.layers.activations import dropout
+from jann.layers.activations import dropout, soft_capped
 from jann.layers.causal import SHORTEST, causal_by_parts
 from jann.layers.dense import linear, linear_spec
 from jann.layers.dtypes import wide_dtype
@@ -69,6 +69,7 @@ def dot_product_attention(
     *,
     bias: jax.Array | None = None,
     scale: float | None = None,
+    cap: float | None = None,
     rate: float | jax.Array = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -80,9 +81,10 @@ def dot_product_attention(
     mask:       true where attention is allowed, broadcast to [..., heads, time, places]; at least one place a row
     causal:     time t sees places up to t
     bias:       added to the scores, broadcast like the mask
+    cap:        scale query · keys are held below it, see `soft_capped`
     rate, key:  dropout of the attention weights; no key, no noise
 
-    Observed as "attention": the weights [..., heads, time, places]. They are only formed for that and for dropout;
+    Observed as "attention": the weights [..., heads, time, places]. They are only formed for that, dropout and caps;
     otherwise it is `jax.nn.dot_product_attention`, which on a GPU need not store them, or `causal_by_parts`.
     """
     if keys.shape[-3] == 0 < query.shape[-3]:
@@ -91,9 +93,9 @@ def dot_product_attention(
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     on_cpu = jax.default_backend() == "cpu"
-    # JAX's own takes the softmax in float32, and its products of float16 are not compiled for a CPU.
-    own = query.dtype == jnp.float64 or (query.dtype == jnp.float16 and on_cpu)
-    plain = mask is None and bias is None and keys.shape == query.shape
+    # JAX's own takes the softmax in float32 and has no cap, and its products of float16 are not compiled for a CPU.
+    own = query.dtype == jnp.float64 or (query.dtype == jnp.float16 and on_cpu) or cap is not None
+    plain = mask is None and bias is None and cap is None and keys.shape == query.shape
     several = query.shape[-3] > SHORTEST  # one part leaves nothing out
     if causal and plain and several and on_cpu and not (observing() or noisy):
         return causal_by_parts(query, keys, values, query.shape[-1] ** -0.5 if scale is None else scale)
@@ -106,7 +108,7 @@ def dot_product_attention(
         past = with_scores(jnp.tril(jnp.ones(scored[1:], bool)), (*lead, *scored))
         mask = past if mask is None else mask & past
     heads_first = (jnp.moveaxis(part, -2, -3) for part in (keys, values))
-    return attended(query, *heads_first, mask, bias, scale, rate, key)
+    return attended(query, *heads_first, mask, bias, scale, cap, rate, key)
 
 
 def attended(
@@ -116,6 +118,7 @@ def attended(
     mask: jax.Array | None,
     bias: jax.Array | None,
     scale: float | None,
+    cap: float | None = None,
     rate: float | jax.Array = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
@@ -128,7 +131,7 @@ def attended(
         scores = jnp.matmul(keys, rows.swapaxes(-1, -2), preferred_element_type=wide_dtype(query)).swapaxes(-1, -2)
     else:
         scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
-    scores = scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale)
+    scores = soft_capped(scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale), cap)
     if bias is not None:
         scores = scores + bias
     if mask is not None:

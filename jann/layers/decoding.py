@@ -152,19 +152,24 @@ def causal_attention(
     if cache is None:
         return dot_product_attention(query, keys, values, mask, causal=mask is None, **options), None
     cache = remember(cache, keys, values, positions)
-    options = {name: options[name] for name in ("bias", "scale") if name in options}
+    options = {name: options[name] for name in ("bias", "scale", "cap") if name in options}
     return cached_attention(query, cache, mask, **options), cache
 
 
 def cached_attention(
-    query: jax.Array, cache: Tree, mask: jax.Array, bias: jax.Array | None = None, scale: float | None = None
+    query: jax.Array,
+    cache: Tree,
+    mask: jax.Array,
+    bias: jax.Array | None = None,
+    scale: float | None = None,
+    cap: float | None = None,
 ) -> jax.Array:
     """query[..., time, heads, head] attends to what the cache holds, as in `dot_product_attention`"""
     scores = (*query.shape[:-3], query.shape[-2], query.shape[-3], cache["key"].shape[-2])
     bias = None if bias is None else with_scores(bias, scores)
     dtype = query.dtype
     keys, values = cache["key"].astype(dtype), cache["value"].astype(dtype)
-    return attended(query, keys, values, with_scores(mask, scores), bias, scale)
+    return attended(query, keys, values, with_scores(mask, scores), bias, scale, cap)
 
 
 def remember(cache: Tree, keys: jax.Array, values: jax.Array, positions: jax.Array) -> Tree:

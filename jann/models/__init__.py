@@ -8,6 +8,7 @@ from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
 from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
+from jann.models.gemma import Gemma
 from jann.models.gpt2 import GPT2
 from jann.models.lenet import LeNet
 from jann.models.llama import Llama
@@ -44,6 +45,7 @@ __all__ = [
     "Flatten",
     "GPT2",
     "GRU",
+    "Gemma",
     "Generator",
     "LSTM",
     "LSTMForecaster",

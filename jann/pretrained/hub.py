@@ -30,6 +30,9 @@ FILES_OF_USE = (
 TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
     "bert": "bert",
+    "gemma": "gemma",
+    "gemma2": "gemma",
+    "gemma3_text": "gemma",
     "gpt2": "gpt2",
     "llama": "llama",
     "mistral": "llama",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jann.core import Model
 from jann.layers.rotary import scaling_options
 from jann.models.llama import Llama
 from jann.pretrained.hub import (
@@ -22,6 +23,7 @@ IGNORED = r"rotary_emb\.inv_freq$"
 
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 LABELS = "ForSequenceClassification"
+NORMS = ("input_layernorm", "attention_norm"), ("post_attention_layernorm", "mlp_norm")
 
 # Where a configuration leaves an option out, its family's default counts.
 SIZES = {"vocab_size": 32_000, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
@@ -107,8 +109,14 @@ def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
         kinds = ["sliding_attention" if i >= config["max_window_layers"] else "full_attention" for i in range(layers)]
     if kind == "llama" or not width:
         return 0
-    if kinds is None:
-        return width
+    return width if kinds is None else windows_of(kinds, width)
+
+
+def windows_of(kinds: Sequence[str], width: int) -> int | tuple[int, ...]:
+    """The window of each layer by its kind; one number where they are equal.
+
+    Raises PretrainedError for a kind that jann does not know.
+    """
     unknown = set(kinds) - {"sliding_attention", "full_attention"}
     if unknown:
         raise PretrainedError(f"layer_types {', '.join(sorted(unknown))} is not one that jann knows")
@@ -119,16 +127,6 @@ def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
 def to_config(model: Llama) -> dict:
     kind = _kind(model)
     shared, head = model.sizes()
-    stretch, scaling = scaling_options(model.rotary_scaling)
-    if stretch == "dynamic" and scaling["original"] != model.positions:
-        raise PretrainedError(
-            f"rotary_scaling 'dynamic' with original={scaling['original']}, positions={model.positions}: published "
-            f"configurations have one number for both, so give the model positions={scaling['original']}; logits stay"
-        )
-    if scaling:
-        scaling["rope_type"] = stretch
-        if "original" in scaling:
-            scaling["original_max_position_embeddings"] = scaling.pop("original")
     config = {
         "architectures": [NAMES[kind] + (LABELS if model.labels else "ForCausalLM")],
         "model_type": kind,
@@ -143,7 +141,7 @@ def to_config(model: Llama) -> dict:
         "hidden_act": activation_name(model.activation),
         "rms_norm_eps": model.epsilon,
         "rope_theta": model.rotary_base,
-        "rope_scaling": scaling or None,
+        "rope_scaling": scaling_of(model),
         "attention_bias": model.out_bias,
         "mlp_bias": model.mlp_bias,
         "tie_word_embeddings": model.tied,
@@ -163,6 +161,19 @@ def to_config(model: Llama) -> dict:
     return config
 
 
+def scaling_of(model: Model) -> dict | None:
+    """What a configuration says of a model's `rotary_scaling`."""
+    kind, scaling = scaling_options(model.rotary_scaling)
+    if kind == "dynamic" and scaling["original"] != model.positions:
+        raise PretrainedError(
+            f"rotary_scaling 'dynamic' with original={scaling['original']}, positions={model.positions}: published "
+            f"configurations have one number for both, so give the model positions={scaling['original']}; logits stay"
+        )
+    if "original" in scaling:
+        scaling["original_max_position_embeddings"] = scaling.pop("original")
+    return {**scaling, "rope_type": kind} if scaling else None
+
+
 def _kind(model: Llama) -> str:
     """The family whose options the model uses."""
     each = set(model.window) if isinstance(model.window, tuple) else {model.window}
@@ -177,18 +188,21 @@ def _kind(model: Llama) -> str:
     raise PretrainedError(f"no published family has the options of {model} together: jann.save(folder, ...) keeps it")
 
 
-def copies(model: Llama) -> dict[str, str]:
+def copies(model: Model) -> dict[str, str]:
     """Their names of what is one with a parameter of ours -> its path."""
     return {"lm_head.weight": "tokens/table"} if model.tied and not model.labels else {}
 
 
-def table(model: Llama, names: Sequence[str]) -> Table:
-    """Files of the bare decoder lack the prefix."""
+def table(model: Model, names: Sequence[str], norms: Sequence[tuple[str, str]] = NORMS) -> Table:
+    """Files of the bare decoder lack the prefix.
+
+    norms:  of a block, by their names and ours
+    """
     bare = bool(names) and not any(name.startswith("model.") for name in names)
     prefix = "" if bare else "model."
     split, merged = "(heads head) embed -> embed heads head", "embed (heads head) -> heads head embed"
     block = (
-        ("input_layernorm.weight", "attention_norm/scale", None),
+        *((f"{theirs}.weight", f"{ours}/scale", None) for theirs, ours in norms),
         *((f"self_attn.{name[0]}_proj.weight", f"{name}/weight", split) for name in ("query", "key", "value")),
         *((f"self_attn.{name[0]}_proj.bias", f"{name}/bias", "(heads head) -> heads head")
           for name in ("query", "key", "value")),
@@ -196,7 +210,6 @@ def table(model: Llama, names: Sequence[str]) -> Table:
         ("self_attn.k_norm.weight", "key_norm/scale", None),
         ("self_attn.o_proj.weight", "attention_out/weight", merged),
         ("self_attn.o_proj.bias", "attention_out/bias", None),
-        ("post_attention_layernorm.weight", "mlp_norm/scale", None),
         *((f"mlp.{name}_proj.weight", f"{name}/weight", (1, 0)) for name in ("gate", "up", "down")),
         *((f"mlp.{name}_proj.bias", f"{name}/bias", None) for name in ("gate", "up", "down")),
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
+BEGUN = ("llama", "mistral", "gemma", "gemma2", "gemma3_text")
 REASONING = ("reasoning_content", "thinking", "reasoning")
 END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
 
@@ -16,10 +17,10 @@ END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to
 def begin_tokens(folder: str | Path) -> list[int]:
     """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
 
-    What tokenizer_config.json says counts; where it says nothing, Llama and Mistral have one.
+    What tokenizer_config.json says counts; where it says nothing, Llama, Mistral and Gemma have one.
     """
     config = read_config(Path(folder))
-    adds = tokenizer_options(folder).get("add_bos_token", config.get("model_type") in ("llama", "mistral"))
+    adds = tokenizer_options(folder).get("add_bos_token", config.get("model_type") in BEGUN)
     token = config.get("bos_token_id")
     return [token] if adds and token is not None else []
 

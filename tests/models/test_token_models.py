@@ -11,7 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, T5, Llama, TextCNN, Transformer, sentence_embedding
+from jann.models import BERT, GPT2, T5, Gemma, Llama, TextCNN, Transformer, sentence_embedding
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -22,6 +22,10 @@ MODELS = {
     "llama_yarn": (
         Llama(7, 8, 1, 2, 10, rotary_scaling=(("type", "yarn"), ("factor", 2.0), ("original", 4)), qkv_bias=True),
         1,
+    ),
+    "gemma": (
+        Gemma(7, 8, 2, 4, 10, key_value_heads=2, head=4, window=(3, 0), window_base=50.0, query_scale=9.0, dropout=0.5,
+              attention_cap=2.0, logit_cap=3.0, query_key_norm=True, post_norms=True, epsilon=1e-3), 1,
     ),
     "bert": (BERT(7, 9, 2, 8, 2, 2, 10, head="words", epsilon=1e-3, dropout=0.5), 1),
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
@@ -152,7 +156,9 @@ def test_logits_at_some_places_are_those_of_all(drawn):
 
 
 @pytest.mark.parametrize(
-    "model", [GPT2(7, 9, 8, 2, 2, labels=3), Llama(7, 8, 2, 2, 10, tied=True, labels=3)], ids=["gpt2", "llama"]
+    "model",
+    [GPT2(7, 9, 8, 2, 2, labels=3), Llama(7, 8, 2, 2, 10, tied=True, labels=3), Gemma(7, 8, 2, 2, 10, labels=3)],
+    ids=["gpt2", "llama", "gemma"],
 )
 def test_a_decoder_tells_labels_from_the_last_token_wherever_padding_is(model, drawn):
     params = drawn(model)
@@ -192,6 +198,8 @@ def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
         (lambda: GPT2(vocab=7, embed=8, heads=3).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
+        (lambda: Gemma(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
+        (lambda: Gemma(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
         (lambda: BERT(head="nose").spec(), "head='nose': there are features, words"),
         (lambda: Transformer(7, 8, heads=8).spec(), "even parts"),
     ],

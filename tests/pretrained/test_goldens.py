@@ -11,7 +11,7 @@ import jann
 from jann.generation import beam_search, generate
 from jann.pretrained import from_pretrained, hub, save_pretrained, tables
 
-DECODERS = ("gpt2", "llama-gqa-untied", "llama-tied", "mistral-swa", "qwen2", "qwen3")
+DECODERS = ("gemma", "gemma2", "gemma3-text", "gpt2", "llama-gqa-untied", "llama-tied", "mistral-swa", "qwen2", "qwen3")
 BERTS = ("bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls")
 T5S = ("t5-v1.0", "t5-v1.1")
 EVERY = (*DECODERS, *BERTS, *T5S, "vit")

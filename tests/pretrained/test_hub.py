@@ -15,8 +15,9 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, GPT2, T5, Llama, ViT
+from jann.models import BERT, GPT2, T5, Gemma, Llama, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
+from jann.pretrained.gemma import from_config as gemma_of
 from jann.pretrained.llama import from_config as llama_of
 
 LLAMA = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1)
@@ -36,6 +37,11 @@ MODELS = {
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
     "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
     "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
+    "gemma": Gemma(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, activation=exact_gelu, attention_bias=True),
+    "gemma2": Gemma(11, 8, 3, 2, 12, head=6, window=(4, 0, 4), query_scale=9.0, attention_cap=2.0, post_norms=True),
+    "gemma2_labels": Gemma(11, 8, 1, 2, 12, head=4, query_scale=4, logit_cap=2.0, post_norms=True, labels=2),
+    "gemma3": Gemma(11, 8, 2, 2, 12, head=4, query_scale=4, rotary_scaling=(("type", "linear"), ("factor", 2.0)),
+                    window_base=50.0, window=(3, 0), query_key_norm=True, post_norms=True, tied=False),
     "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
     "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
@@ -168,6 +174,36 @@ def test_rotary_options_count_as_in_transformers():
     assert llama_of({"model_type": "mistral", **kinds}).window == (0, 4096)
 
 
+def test_both_spellings_of_a_gemma_s_rotations():
+    new = {"full_attention": {"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0},
+           "sliding_attention": {"rope_theta": 50.0, "rope_type": "default"}}  # fmt: skip
+    old = {"rope_theta": 500.0, "rope_local_base_freq": 50.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    for options in ({"rope_parameters": new}, old):
+        model = gemma_of({"model_type": "gemma3_text", **options})
+        assert (model.rotary_base, model.window_base, dict(model.rotary_scaling)["factor"]) == (500.0, 50.0, 2.0)
+    model = gemma_of({"model_type": "gemma3_text"})
+    assert (model.rotary_base, model.window_base, model.window[:7]) == (1e6, 1e4, (*[4096] * 5, 0, 4096))
+    assert gemma_of({"model_type": "gemma2"}).window[:3] == (4096, 0, 4096)
+    assert gemma_of({"model_type": "gemma", "hidden_act": "gelu"}).activation is jax.nn.gelu
+    assert gemma_of({"model_type": "gemma2", "hidden_activation": "gelu"}).activation is exact_gelu
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not supported"),
+        ({"attn_logit_softcapping": 5.0}, "attn_logit_softcapping=5.0 is not supported"),
+        ({"sliding_window": None}, "sliding_window=None: give the window's width"),
+        ({"rope_parameters": {"rope_theta": 5.0}}, r"got \['rope_theta'\]"),
+        ({"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}}, "not supported"),
+        ({"layer_types": ["chunked_attention"]}, "layer_types chunked_attention is not one"),
+    ],
+)
+def test_options_of_a_gemma_that_jann_does_not_know(options, message):
+    with pytest.raises(PretrainedError, match=message):
+        gemma_of({"model_type": "gemma3_text", **options})
+
+
 def test_what_a_configuration_leaves_out_is_its_family_s_default():
     assert llama_of({"model_type": "llama"}) == Llama(32_000, 4096, 32, 32, 11_008)
     qwen = llama_of({"model_type": "qwen3", "hidden_size": 64})
@@ -222,7 +258,7 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     with pytest.raises(PretrainedError, match="activation 'swoosh'"):
         from_pretrained(folder)
     edit(folder, model_type="mamba9")
-    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gpt2"):
+    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gemma"):
         from_pretrained(folder)
     edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForTokenClassification"])
     with pytest.raises(PretrainedError, match="'LlamaForTokenClassification' is not one that jann knows: LlamaFor"):
@@ -372,6 +408,10 @@ def test_what_no_family_describes_is_not_written(tmp_path, drawn):
     odd = Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, query_key_norm=True, mlp_bias=True)
     with pytest.raises(PretrainedError, match="no published family has the options"):
         save_pretrained(tmp_path, odd, drawn(odd))
+    for odd in (dict(query_key_norm=True), dict(post_norms=True, window=(3, 5)), dict(logit_cap=2.0)):
+        odd = Gemma(vocab=11, embed=8, layers=2, heads=2, hidden=12, **odd)
+        with pytest.raises(PretrainedError, match="no published family has the options"):
+            save_pretrained(tmp_path, odd, drawn(odd))
     for window in ((3, 5), (0, 3, 5)):
         odd = Llama(vocab=11, embed=8, layers=len(window), heads=2, hidden=12, window=window, qkv_bias=True)
         with pytest.raises(PretrainedError, match=r"window=\(.*3, 5\): published .* have one width besides 0"):
