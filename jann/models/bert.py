@@ -1,4 +1,7 @@
-"""BERT (Devlin et al. 2018, arXiv:1810.04805): an encoder, with the heads that are put on it."""
+"""BERT (Devlin et al. 2018, arXiv:1810.04805): an encoder, with the heads that are put on it.
+
+RoBERTa (Liu et al. 2019, arXiv:1907.11692) and DistilBERT (Sanh et al. 2019, arXiv:1910.01108) are built like it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +37,10 @@ class BERT(Model):
                of labels for the whole [..., labels], from the first token; "tokens", for each [..., time, labels];
                "span", where an answer begins and ends, logits [..., time, 2]
     pooler:    a layer on the first token, which "sentence" needs; see `pooled`
-    segments:  kinds of sentences (a question and its text), numbered in the input `segments`
+    segments:  kinds of sentences (a question and its text), numbered in the input `segments`; 0: not told apart
+    first_position:     rows of the table of positions before the first token's, which are not used (RoBERTa has 2)
+    pooler_activation:  of the layer on the first token (DistilBERT: relu)
+    words_activation:   of the layer under the logits of the masked words, by default as in the blocks
     tied:      the table of tokens also gives the logits of the masked words
     """
 
@@ -52,6 +58,9 @@ class BERT(Model):
     epsilon: float = 1e-12
     dropout: float = 0.0
     tied: bool = True
+    first_position: int = 0
+    pooler_activation: Callable = jnp.tanh
+    words_activation: Callable | None = None
 
     def spec(self):
         if self.head not in HEADS:
@@ -71,8 +80,8 @@ class BERT(Model):
         }
         spec = {
             "tokens": embedding_spec(self.vocab, self.embed),
-            "positions": embedding_spec(self.positions, self.embed),
-            "segments": embedding_spec(self.segments, self.embed),
+            "positions": embedding_spec(self.first_position + self.positions, self.embed),
+            **({"segments": embedding_spec(self.segments, self.embed)} if self.segments else {}),
             "norm": norm,
             "blocks": stack(block, layers=self.layers),
         }
@@ -100,7 +109,8 @@ class BERT(Model):
             x = jnp.take_along_axis(x, places[..., None], -2)
         if self.head == "words":
             p = params["head"]
-            y = layer_norm(p["norm"], self.activation(linear(p["dense"], x)), self.epsilon)
+            y = (self.words_activation or self.activation)(linear(p["dense"], x))
+            y = layer_norm(p["norm"], y, self.epsilon)
             weight = params["tokens"]["table"].T if self.tied else p["weight"]
             return linear({"weight": weight, "bias": p["bias"]}, y), state
         if self.head == "sentence":
@@ -112,10 +122,13 @@ class BERT(Model):
         time = tokens.shape[-1]
         if time > self.positions:
             raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
-        places = jnp.broadcast_to(jnp.arange(time), tokens.shape)
-        segments = jnp.zeros_like(tokens) if segments is None else segments
+        places = jnp.broadcast_to(self.first_position + jnp.arange(time), tokens.shape)
         x = embedding(params["tokens"], tokens) + embedding(params["positions"], places)
-        x = layer_norm(params["norm"], x + embedding(params["segments"], segments), self.epsilon)
+        if self.segments:
+            x = x + embedding(params["segments"], jnp.zeros_like(tokens) if segments is None else segments)
+        elif segments is not None:
+            raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
+        x = layer_norm(params["norm"], x, self.epsilon)
         x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
         there = source_mask(time, lengths)
         keys = depth_keys(fold(key, "blocks"), self.layers)
@@ -132,8 +145,8 @@ class BERT(Model):
         return tap("block", x), None
 
     def pooled(self, params, x):
-        """features[..., time, embed] -> tanh of a layer on the first token, [..., embed]"""
-        return jnp.tanh(linear(params["pooler"], x[..., 0, :]))
+        """features[..., time, embed] -> a layer on the first token and its activation, [..., embed]"""
+        return self.pooler_activation(linear(params["pooler"], x[..., 0, :]))
 
 
 def sentence_embedding(

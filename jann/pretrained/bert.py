@@ -1,54 +1,99 @@
-"""BERT's published weights, with the heads of transformers' classes; sentence encoders among them."""
+"""Published weights of BERT, RoBERTa (XLM-R and CamemBERT are built like it) and DistilBERT; sentence encoders too."""
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
+
+from jann.layers import exact_gelu
 from jann.models.bert import BERT
-from jann.pretrained.hub import activation, activation_name, architecture, label_names, labels_of, lack, refuse
+from jann.pretrained.hub import (
+    PretrainedError,
+    activation,
+    activation_name,
+    architecture,
+    label_names,
+    labels_of,
+    lack,
+    refuse,
+)
 from jann.pretrained.tables import Table
 
 MODEL = BERT
-IGNORED = r"position_ids$|^cls\.predictions\.(decoder\.|bias$)"  # a constant; copies of the tokens' table, of a bias
+IGNORED = (  # a constant; copies of the tokens' table and of a bias
+    r"position_ids$|^cls\.predictions\.(decoder\.|bias$)|^lm_head\.(decoder\.|bias$)|^vocab_projector\.weight$"
+)
 
+NAMES = {
+    "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
+    "distilbert": "DistilBert",
+}  # fmt: skip
+ALSO_ROBERTA = ("xlm-roberta", "camembert")
 HEADS = {
-    "BertModel": "features",
-    "BertForMaskedLM": "words",
-    "BertForSequenceClassification": "sentence",
-    "BertForTokenClassification": "tokens",
-    "BertForQuestionAnswering": "span",
-    "BertForPreTraining": "words",  # of its two heads the second, of which sentence follows which, is not used
-    "BertForNextSentencePrediction": "sentence",  # written as BertForSequenceClassification, and so is the next
-    "BertForMultipleChoice": "sentence",  # choices are a leading axis of the tokens: logits[..., choices, 1]
+    "Model": "features",
+    "ForMaskedLM": "words",
+    "ForSequenceClassification": "sentence",
+    "ForTokenClassification": "tokens",
+    "ForQuestionAnswering": "span",
 }
-LABELS = {"BertForNextSentencePrediction": 2, "BertForMultipleChoice": 1}  # whatever the configuration says
+HEADS_OF_BERT = {
+    "ForPreTraining": "words",  # of its two heads the second, of which sentence follows which, is not used
+    "ForNextSentencePrediction": "sentence",  # written as ForSequenceClassification, and so is the next
+    "ForMultipleChoice": "sentence",  # choices are a leading axis of the tokens: logits[..., choices, 1]
+}
+LABELS = {"ForNextSentencePrediction": 2, "ForMultipleChoice": 1}  # whatever the configuration says
+DISTILBERT_NAMES = {
+    "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
+    "hidden_dim": "intermediate_size", "activation": "hidden_act",
+}  # fmt: skip
+DISTILLED = 1e-12  # the epsilon of every norm of a DistilBERT
 
 
 def from_config(config: dict, names: Sequence[str] = ()) -> BERT:
     """names: of the tensors, where they are known, for a bare encoder may lack its pooler"""
+    kind = config["model_type"]
     refuse(config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
-    name = architecture(config, *HEADS)
+    heads = {**HEADS, **HEADS_OF_BERT} if kind == "bert" else HEADS
+    name = architecture(config, *(NAMES[kind] + ending for ending in heads)).removeprefix(NAMES[kind])
+    head, distilled, roberta = heads[name], kind == "distilbert", kind not in ("bert", "distilbert")
+    config = spelt_as_bert(config) if distilled else config
+    units = activation(config.get("hidden_act", "gelu"))
+    first = config.get("pad_token_id", 1) + 1 if roberta else 0
     return BERT(
-        vocab=config.get("vocab_size", 30522),
-        positions=config.get("max_position_embeddings", 512),
+        vocab=config.get("vocab_size", 50_265 if kind == "roberta" else 30_522),
+        positions=config.get("max_position_embeddings", 512) - first,
+        first_position=first,
         segments=config.get("type_vocab_size", 2),
         embed=config.get("hidden_size", 768),
         layers=config.get("num_hidden_layers", 12),
         heads=config.get("num_attention_heads", 12),
         hidden=config.get("intermediate_size", 3072),
-        head=HEADS[name],
+        head=head,
         labels=LABELS.get(name, labels_of(config)),
-        pooler=name == "BertModel" and not lack(names, "pooler.dense"),
-        activation=activation(config.get("hidden_act", "gelu")),
+        pooler=head == "features" and not distilled and not lack(names, "pooler.dense"),
+        activation=units,
+        pooler_activation=jax.nn.relu if distilled and head == "sentence" else jnp.tanh,
+        words_activation=exact_gelu if roberta and head == "words" and units is not exact_gelu else None,
         epsilon=config.get("layer_norm_eps", 1e-12),
         tied=config.get("tie_word_embeddings", True),
     )
 
 
+def spelt_as_bert(config: dict) -> dict:
+    """A DistilBERT's configuration with BERT's names, and what it has not."""
+    found = {bert: config[own] for own, bert in DISTILBERT_NAMES.items() if own in config}
+    return {"num_hidden_layers": 6, **config, **found, "layer_norm_eps": DISTILLED, "type_vocab_size": 0}
+
+
 def to_config(model: BERT) -> dict:
-    return {
-        "architectures": [next(name for name, head in HEADS.items() if head == model.head)],
-        "model_type": "bert",
+    kind = _kind(model)
+    ending = next(ending for ending, head in HEADS.items() if head == model.head)
+    config = {
+        "architectures": [NAMES[kind] + ending],
+        "model_type": kind,
         "vocab_size": model.vocab,
-        "max_position_embeddings": model.positions,
+        "max_position_embeddings": model.positions + model.first_position,
+        "tie_word_embeddings": model.tied,
         "type_vocab_size": model.segments,
         "hidden_size": model.embed,
         "num_hidden_layers": model.layers,
@@ -56,52 +101,93 @@ def to_config(model: BERT) -> dict:
         "intermediate_size": model.hidden,
         "hidden_act": activation_name(model.activation),
         "layer_norm_eps": model.epsilon,
-        "tie_word_embeddings": model.tied,
         **label_names(2 if model.head == "span" else model.labels),
     }
+    if kind == "distilbert":
+        own = {bert: own for own, bert in DISTILBERT_NAMES.items()}
+        fixed = ("type_vocab_size", "layer_norm_eps")
+        return {own.get(name, name): value for name, value in config.items() if name not in fixed}
+    return config | ({"pad_token_id": model.first_position - 1} if kind == "roberta" else {})
+
+
+def as_in(config: dict, other: dict) -> dict:
+    """What our configuration says where it goes by the other's name: an XLM-R or CamemBERT is a RoBERTa by another."""
+    ours, theirs = config["model_type"], other.get("model_type")
+    if ours != "roberta" or theirs not in ALSO_ROBERTA:
+        return {}
+    ending = config["architectures"][0].removeprefix(NAMES[ours])
+    return {"model_type": theirs, "architectures": [NAMES[theirs] + ending]}
+
+
+def _kind(model: BERT) -> str:
+    """The family whose options the model uses."""
+    words = (model.words_activation or model.activation) if model.head == "words" else None
+    pooled = model.pooler_activation if model.head == "sentence" or model.pooler else None
+    if model.segments and model.first_position and pooled in (None, jnp.tanh) and words in (None, exact_gelu):
+        return "roberta"
+    if words in (None, model.activation) and not model.first_position:
+        if model.segments and pooled in (None, jnp.tanh):
+            return "bert"
+        distilled = not (model.segments or model.pooler) and model.epsilon == DISTILLED
+        if distilled and pooled in (None, jax.nn.relu):
+            return "distilbert"
+    raise PretrainedError(f"no published family has the options of {model} together: jann.save(folder, ...) keeps it")
 
 
 def copies(model: BERT) -> dict[str, str]:
     """Their names of what is one with a parameter of ours -> its path."""
-    decoder = "cls.predictions.decoder"
-    tied = model.tied and model.head == "words"
-    return {f"{decoder}.weight": "tokens/table", f"{decoder}.bias": "head/bias"} if tied else {}
+    if not model.tied or model.head != "words":
+        return {}
+    if _kind(model) == "distilbert":
+        return {"vocab_projector.weight": "tokens/table"}
+    decoder = "lm_head.decoder" if _kind(model) == "roberta" else "cls.predictions.decoder"
+    return {f"{decoder}.weight": "tokens/table", f"{decoder}.bias": "head/bias"}
 
 
 def table(model: BERT, names: Sequence[str]) -> Table:
     """Files of the bare encoder lack the prefix."""
-    bare = not any(name.startswith("bert.") for name in names) if names else model.head == "features"
-    prefix = "" if bare else "bert."
-    split = "(heads head) embed -> embed heads head"
-    block = (
-        *((f"attention.self.{name}.weight", f"{name}/weight", split) for name in ("query", "key", "value")),
-        *((f"attention.self.{name}.bias", f"{name}/bias", "(heads head) -> heads head")
-          for name in ("query", "key", "value")),
-        ("attention.output.dense.weight", "attention_out/weight", "embed (heads head) -> heads head embed"),
-        ("attention.output.dense.bias", "attention_out/bias", None),
-        *norm("attention.output.LayerNorm", "attention_norm"),
-        *dense("intermediate.dense", "mlp_in"),
-        *dense("output.dense", "mlp_out"),
-        *norm("output.LayerNorm", "mlp_norm"),
-    )  # fmt: skip
+    kind = _kind(model)
+    bare = not any(name.startswith(f"{kind}.") for name in names) if names else model.head == "features"
+    prefix = "" if bare else f"{kind}."
     embeddings = (("word", "tokens"), ("position", "positions"), ("token_type", "segments"))
-    if model.head == "words":
-        transform = "cls.predictions.transform"
-        head = (*dense(f"{transform}.dense", "head/dense"), *norm(f"{transform}.LayerNorm", "head/norm"))
-        head += (
-            (("cls.predictions.bias", "head/bias", None),) if model.tied else dense("cls.predictions.decoder", "head")
-        )
-    else:
-        follows = "cls.seq_relationship.weight" in names and "classifier.weight" not in names
-        sentence = "cls.seq_relationship" if follows else "classifier"
-        head = dense({"span": "qa_outputs", "sentence": sentence}.get(model.head, "classifier"), "head")
+    blocks, block = ("transformer", DISTILBERT_BLOCK) if kind == "distilbert" else ("encoder", BLOCK)
+    heads = {"bert": heads_of_bert, "roberta": heads_of_roberta, "distilbert": heads_of_distilbert}
     return (
         *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),
-        *((f"{prefix}encoder.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
-        *dense(f"{prefix}pooler.dense", "pooler"),
-        *head,
+        *((f"{prefix}{blocks}.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        *heads[kind](model, names, prefix),
     )
+
+
+def heads_of_bert(model: BERT, names: Sequence[str], prefix: str) -> Table:
+    pooler = dense(f"{prefix}pooler.dense", "pooler")
+    if model.head == "words":
+        transform = "cls.predictions.transform"
+        own = (("cls.predictions.bias", "head/bias", None),) if model.tied else dense("cls.predictions.decoder", "head")
+        return (*dense(f"{transform}.dense", "head/dense"), *norm(f"{transform}.LayerNorm", "head/norm"), *own)
+    follows = "cls.seq_relationship.weight" in names and "classifier.weight" not in names
+    sentence = "cls.seq_relationship" if follows else "classifier"
+    return (*pooler, *dense({"span": "qa_outputs", "sentence": sentence}.get(model.head, "classifier"), "head"))
+
+
+def heads_of_roberta(model: BERT, names: Sequence[str], prefix: str) -> Table:
+    if model.head == "words":
+        own = (("lm_head.bias", "head/bias", None),) if model.tied else dense("lm_head.decoder", "head")
+        return (*dense("lm_head.dense", "head/dense"), *norm("lm_head.layer_norm", "head/norm"), *own)
+    if model.head == "sentence":
+        return (*dense("classifier.dense", "pooler"), *dense("classifier.out_proj", "head"))
+    head = "qa_outputs" if model.head == "span" else "classifier"
+    return (*dense(f"{prefix}pooler.dense", "pooler"), *dense(head, "head"))
+
+
+def heads_of_distilbert(model: BERT, names: Sequence[str], prefix: str) -> Table:
+    if model.head == "words":
+        bias = (("vocab_projector.bias", "head/bias", None),)
+        own = bias if model.tied else dense("vocab_projector", "head")
+        return (*dense("vocab_transform", "head/dense"), *norm("vocab_layer_norm", "head/norm"), *own)
+    head = "qa_outputs" if model.head == "span" else "classifier"
+    return (*dense("pre_classifier", "pooler"), *dense(head, "head"))
 
 
 def norm(theirs: str, ours: str) -> Table:
@@ -110,3 +196,35 @@ def norm(theirs: str, ours: str) -> Table:
 
 def dense(theirs: str, ours: str) -> Table:
     return ((f"{theirs}.weight", f"{ours}/weight", (1, 0)), (f"{theirs}.bias", f"{ours}/bias", None))
+
+
+def heads_apart(theirs: str, ours: str) -> Table:
+    return (
+        (f"{theirs}.weight", f"{ours}/weight", "(heads head) embed -> embed heads head"),
+        (f"{theirs}.bias", f"{ours}/bias", "(heads head) -> heads head"),
+    )
+
+
+def heads_together(theirs: str, ours: str) -> Table:
+    return (
+        (f"{theirs}.weight", f"{ours}/weight", "embed (heads head) -> heads head embed"),
+        (f"{theirs}.bias", f"{ours}/bias", None),
+    )
+
+
+BLOCK = (
+    *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.self.{name}", name)),
+    *heads_together("attention.output.dense", "attention_out"),
+    *norm("attention.output.LayerNorm", "attention_norm"),
+    *dense("intermediate.dense", "mlp_in"),
+    *dense("output.dense", "mlp_out"),
+    *norm("output.LayerNorm", "mlp_norm"),
+)
+DISTILBERT_BLOCK = (
+    *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.{name[0]}_lin", name)),
+    *heads_together("attention.out_lin", "attention_out"),
+    *norm("sa_layer_norm", "attention_norm"),
+    *dense("ffn.lin1", "mlp_in"),
+    *dense("ffn.lin2", "mlp_out"),
+    *norm("output_layer_norm", "mlp_norm"),
+)

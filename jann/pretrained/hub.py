@@ -30,6 +30,8 @@ FILES_OF_USE = (
 TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
     "bert": "bert",
+    "camembert": "bert",
+    "distilbert": "bert",
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",
@@ -38,8 +40,10 @@ FAMILIES = {
     "mistral": "llama",
     "qwen2": "llama",
     "qwen3": "llama",
+    "roberta": "bert",
     "t5": "t5",
     "vit": "vit",
+    "xlm-roberta": "bert",
 }
 
 
@@ -87,7 +91,8 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     """Writes config.json and model.safetensors, which PyTorch's transformers opens; the inverse of `from_pretrained`.
 
     like:  the folder (or repository) that the model comes from. What is there about its use comes along: files of the
-           tokeniser, chat templates, options of generation; in config.json special tokens, and what as many labels mean
+           tokeniser, chat templates, options of generation; in config.json special tokens, what as many labels mean,
+           and which of several names of one architecture it goes by
 
     An index there and the shards that it names, of which the one file takes the place, are removed. Of several
     processes all call it and the first writes.
@@ -102,7 +107,9 @@ def save_pretrained(folder: str | Path, model: Model, params: Tree, like: str | 
     config = family.to_config(model)
     if like is not None:
         like = local_folder(like)
-        config |= use_of(read_config(like), len(config.get("id2label", ())))
+        there = read_config(like)
+        config |= use_of(there, len(config.get("id2label", ())))
+        config |= family.as_in(config, there) if hasattr(family, "as_in") else {}
     params = gathered(params)
     if jax.process_index() != 0:
         return

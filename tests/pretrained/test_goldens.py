@@ -12,7 +12,10 @@ from jann.generation import beam_search, generate
 from jann.pretrained import from_pretrained, hub, save_pretrained, tables
 
 DECODERS = ("gemma", "gemma2", "gemma3-text", "gpt2", "llama-gqa-untied", "llama-tied", "mistral-swa", "qwen2", "qwen3")
-BERTS = ("bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls")
+BERTS = (
+    "bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls", "distilbert-mlm", "distilbert-seqcls", "roberta-mlm",
+    "roberta-seqcls", "xlm-roberta-tokcls",
+)  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 EVERY = (*DECODERS, *BERTS, *T5S, "vit")
 
@@ -105,7 +108,8 @@ def test_sequences_of_decoders(golden, name):
 
 def bert_options(g, case):
     lengths = g.inputs[f"{case}.attention_mask"].sum(1)
-    return {"lengths": lengths, "segments": g.inputs[f"{case}.token_type_ids"]}
+    segments = g.inputs.get(f"{case}.token_type_ids")
+    return {"lengths": lengths} if segments is None else {"lengths": lengths, "segments": segments}
 
 
 @pytest.mark.parametrize("name", BERTS)
@@ -124,7 +128,7 @@ def test_berts(golden, name, case):
         for i, side in enumerate(("start", "end")):
             close(out[..., i] * there[..., 0], g.outputs[f"{case}.{side}_logits"], g.bar(f"{case}.{side}_logits"))
     else:
-        out = out * there if g.model.head == "words" else out
+        out = out if g.model.head == "sentence" else out * there
         close(out, g.outputs[f"{case}.logits"], g.bar(f"{case}.logits"))
 
 

@@ -45,6 +45,13 @@ MODELS = {
     "bert": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="tokens", labels=5),
     "bert_untied": BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, head="words", tied=False),
     "bert_features": BERT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12, head="features", pooler=True),
+    "roberta": BERT(11, 6, 1, 8, 1, 2, 12, head="words", first_position=2, activation=jax.nn.relu,
+                    words_activation=exact_gelu),
+    "roberta_untied": BERT(11, 6, 1, 8, 1, 2, 12, head="words", first_position=2, tied=False),
+    "roberta_sentence": BERT(11, 6, 1, 8, 1, 2, 12, head="sentence", first_position=1, labels=3),
+    "roberta_features": BERT(11, 6, 2, 8, 1, 2, 12, head="features", first_position=2, pooler=True),
+    "distilbert": BERT(11, 6, 0, 8, 1, 2, 12, head="words", activation=jax.nn.relu),
+    "distilbert_sentence": BERT(11, 6, 0, 8, 1, 2, 12, head="sentence", pooler_activation=jax.nn.relu, labels=3),
     "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_encoder": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, decoder_layers=0),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
@@ -221,6 +228,29 @@ def test_names_that_transformers_takes_for_others_count():
     assert (t5.gated, t5.activation) == (True, jax.nn.silu)
 
 
+def test_a_roberta_keeps_the_name_that_it_goes_by(tmp_path, drawn):
+    model, there, back = MODELS["roberta_sentence"], tmp_path / "there", tmp_path / "back"
+    save_pretrained(there, model, drawn(model))
+    assert hub.read_config(there)["model_type"] == "roberta"
+    edit(there, model_type="xlm-roberta", architectures=["XLMRobertaForTokenClassification"])
+    save_pretrained(back, model, drawn(model), like=there)
+    config = hub.read_config(back)
+    assert (config["model_type"], config["architectures"]) == ("xlm-roberta", ["XLMRobertaForSequenceClassification"])
+    assert from_pretrained(back)[0] == model
+    save_pretrained(back, MODELS["bert"], drawn(MODELS["bert"]), like=there)
+    assert hub.read_config(back)["model_type"] == "bert"
+
+
+def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
+    for odd in (dict(segments=0, first_position=2), dict(segments=0, epsilon=1e-5), dict(words_activation=jnp.tanh)):
+        odd = BERT(**{"vocab": 11, "positions": 6, "embed": 8, "layers": 1, "heads": 2, "hidden": 12, **odd})
+        with pytest.raises(PretrainedError, match="no published family has the options"):
+            save_pretrained(tmp_path, odd, drawn(odd))
+    distilled = MODELS["distilbert"]
+    with pytest.raises(ValueError, match="segments=0: this model does not tell kinds of sentences apart"):
+        distilled(drawn(distilled), jnp.zeros((1, 3), int), segments=jnp.zeros((1, 3), int))
+
+
 def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
     there, back = tmp_path / "there", tmp_path / "back"
     model = MODELS["bert"]
@@ -258,7 +288,7 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     with pytest.raises(PretrainedError, match="activation 'swoosh'"):
         from_pretrained(folder)
     edit(folder, model_type="mamba9")
-    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, gemma"):
+    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, camem"):
         from_pretrained(folder)
     edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForTokenClassification"])
     with pytest.raises(PretrainedError, match="'LlamaForTokenClassification' is not one that jann knows: LlamaFor"):
