@@ -10,6 +10,7 @@ from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
 from jann.models.gemma import Gemma
 from jann.models.gpt2 import GPT2
+from jann.models.gpt_neox import GPTNeoX
 from jann.models.lenet import LeNet
 from jann.models.llama import Llama
 from jann.models.lstm_forecaster import LSTMForecaster
@@ -44,6 +45,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GPT2",
+    "GPTNeoX",
     "GRU",
     "Gemma",
     "Generator",

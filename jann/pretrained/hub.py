@@ -36,6 +36,7 @@ FAMILIES = {
     "gemma2": "gemma",
     "gemma3_text": "gemma",
     "gpt2": "gpt2",
+    "gpt_neox": "gpt_neox",
     "llama": "llama",
     "mistral": "llama",
     "qwen2": "llama",

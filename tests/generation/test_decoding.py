@@ -14,7 +14,7 @@ import jann
 from jann.generation import beam_search, beams, decoding, for_decoding, generate, growing, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
-names = pytest.mark.parametrize("name", ["gemma", "gpt2", "llama", "windows"])
+names = pytest.mark.parametrize("name", ["gemma", "gpt2", "gpt_neox", "llama", "windows"])
 
 
 @names

@@ -11,7 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, T5, Gemma, Llama, TextCNN, Transformer, sentence_embedding
+from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, TextCNN, Transformer, sentence_embedding
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -23,6 +23,8 @@ MODELS = {
         Llama(7, 8, 1, 2, 10, rotary_scaling=(("type", "yarn"), ("factor", 2.0), ("original", 4)), qkv_bias=True),
         1,
     ),
+    "gpt_neox": (GPTNeoX(7, 8, 2, 2, 10, rotary_share=0.5, epsilon=1e-3, dropout=0.5), 1),
+    "gpt_neox_serial": (GPTNeoX(7, 8, 1, 2, 10, rotary_share=0.75, parallel=False, tied=True, epsilon=1e-3), 1),
     "gemma": (
         Gemma(7, 8, 2, 4, 10, key_value_heads=2, head=4, window=(3, 0), window_base=50.0, query_scale=9.0, dropout=0.5,
               attention_cap=2.0, logit_cap=3.0, query_key_norm=True, post_norms=True, epsilon=1e-3), 1,
@@ -198,6 +200,8 @@ def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
         (lambda: GPT2(vocab=7, embed=8, heads=3).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
+        (lambda: GPTNeoX(7, 8, 1, 3).spec(), "heads=3 must divide embed=8"),
+        (lambda: GPTNeoX(7, 8, 1, 2, rotary_share=0.2).spec(), "rotary_share=0.2 turns 0 of a head's 4 features"),
         (lambda: Gemma(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
         (lambda: Gemma(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
         (lambda: BERT(head="nose").spec(), "head='nose': there are features, words"),

@@ -15,7 +15,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, GPT2, T5, Gemma, Llama, ViT
+from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.gemma import from_config as gemma_of
 from jann.pretrained.llama import from_config as llama_of
@@ -30,6 +30,9 @@ MODELS = {
     "gpt2_untied": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, tied=False),
     "gpt2_scaled": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, scaled=False, scaled_by_layer=True),
     "gpt2_labels": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, labels=3),
+    "gpt_neox": GPTNeoX(vocab=11, embed=12, layers=2, heads=2, hidden=10, rotary_share=0.5, attention_bias=False),
+    "gpt_neox_tied": GPTNeoX(11, 8, 1, 2, rotary_share=1.0, rotary_scaling=SCALING, parallel=False, tied=True),
+    "gpt_neox_labels": GPTNeoX(11, 8, 1, 2, hidden=12, rotary_share=0.5, labels=3),
     "llama": LLAMA,
     "llama_labels": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, tied=True, labels=1),
     "llama_scaled": Llama(11, 8, 2, 2, 12, head=6, rotary_scaling=SCALING, qkv_bias=True, out_bias=True, mlp_bias=True),
