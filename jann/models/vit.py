@@ -1,4 +1,7 @@
-"""The Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929)."""
+"""The Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929).
+
+DINOv2 (Oquab et al. 2023, arXiv:2304.07193) is built like it.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,10 +22,12 @@ from jann.layers import (
     layer_norm_spec,
     linear,
     linear_spec,
+    ones,
     small_normal,
     width_normal,
     zeros,
 )
+from jann.layers.dtypes import along
 
 
 class ViT(Model):
@@ -32,6 +37,10 @@ class ViT(Model):
                   do not fill the image, rows below and columns to the right of them are not seen.
     outputs:      classes; 0 gives the features [..., 1 + patches, embed] instead of logits
     pooler:       a layer on the first token, which some published models carry; see `pooled`
+    layer_scale:  what each half of a block adds is scaled, each feature by itself (DINOv2; Touvron et al. 2021,
+                  arXiv:2103.17239)
+    mean_too:     the classes are told from the first token and the mean of the patches' (DINOv2)
+    mask_token:   there is a token in place of patches that are masked, see `apply`
     """
 
     size: int | tuple[int, int] = 224
@@ -47,6 +56,9 @@ class ViT(Model):
     activation: Callable = exact_gelu
     epsilon: float = 1e-12
     dropout: float = 0.0
+    layer_scale: bool = False
+    mean_too: bool = False
+    mask_token: bool = False
 
     def spec(self):
         rows, columns = self.grid()
@@ -63,6 +75,8 @@ class ViT(Model):
             "mlp_in": dense(embed, hidden),
             "mlp_out": dense(hidden, embed),
         }
+        if self.layer_scale:
+            block |= {"attention_scale": Param(embed, ones), "mlp_scale": Param(embed, ones)}
         pixels = {**dict(zip(("height", "width"), _both(self.patch), strict=True)), "channels": self.channels}
         spec = {
             "patches": linear_spec(pixels, embed),
@@ -71,14 +85,25 @@ class ViT(Model):
             "blocks": stack(block, layers=self.layers),
             "norm": layer_norm_spec(self.embed),
         }
+        if self.mask_token:
+            spec["masked"] = Param(embed, zeros)
         if self.pooler:
             spec["pooler"] = dense(self.embed, self.embed)
-        return {**spec, "head": linear_spec(self.embed, self.outputs, init=zeros)} if self.outputs else spec
+        if self.outputs:
+            spec["head"] = linear_spec((1 + self.mean_too) * self.embed, self.outputs, init=zeros)
+        return spec
 
-    def apply(self, params, images, state=None, key=None):
-        """images[..., height, width, channels] -> logits[..., outputs]"""
-        x = self.features(params, images, key)
-        return (linear(params["head"], x[..., 0, :]) if self.outputs else x), state
+    def apply(self, params, images, masked=None, state=None, key=None):
+        """images[..., height, width, channels] -> logits[..., outputs]
+
+        masked:  [..., patches], true where a patch is hidden, with `mask_token`; row by row, as `grid` says
+        """
+        x = self.features(params, images, key, masked)
+        if not self.outputs:
+            return x, state
+        first, patches = x[..., 0, :], x[..., 1:, :]
+        told = jnp.concatenate([first, patches.mean(-2)], -1) if self.mean_too else first
+        return linear(params["head"], told), state
 
     def grid(self) -> tuple[int, int]:
         """How many patches stand below and beside each other."""
@@ -87,7 +112,7 @@ class ViT(Model):
             raise ValueError(f"patch={self.patch} is larger than the image, size={self.size}")
         return rows, columns
 
-    def features(self, params, images, key=None):
+    def features(self, params, images, key=None, masked=None):
         """images[..., height, width, channels] -> [..., 1 + patches, embed], the answering token first"""
         (height, width), (rows, columns) = _both(self.size), self.grid()
         if images.shape[-3:] != (height, width, self.channels):
@@ -100,6 +125,10 @@ class ViT(Model):
         x = x.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
         x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, self.channels)
         x = linear(params["patches"], x, axes=3)
+        if masked is not None and not self.mask_token:
+            raise ValueError("masked patches need a token in their place: build the model with mask_token=True")
+        if masked is not None:
+            x = jnp.where(jnp.asarray(masked, bool)[..., None], along(params["masked"], x), x)
         first = jnp.broadcast_to(params["first"].astype(x.dtype), (*lead, 1, self.embed))
         x = jnp.concatenate([first, x], -2)
         x = x + jax.lax.broadcast_to_rank(params["positions"].astype(x.dtype), x.ndim)
@@ -112,9 +141,12 @@ class ViT(Model):
         y = layer_norm(p["attention_norm"], x, self.epsilon)
         query, keys, values = (linear(p[name], y) for name in ("query", "key", "value"))
         y = dot_product_attention(query, keys, values, rate=self.dropout, key=fold(key, "attention"))
-        x = x + dropout(linear(p["attention_out"], y, axes=2), self.dropout, fold(key, "attended"))
+        y = linear(p["attention_out"], y, axes=2)
+        y = y * along(p["attention_scale"], y) if self.layer_scale else y
+        x = x + dropout(y, self.dropout, fold(key, "attended"))
         y = self.activation(linear(p["mlp_in"], layer_norm(p["mlp_norm"], x, self.epsilon)))
         y = linear(p["mlp_out"], tap("hidden", y))
+        y = y * along(p["mlp_scale"], y) if self.layer_scale else y
         return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), None
 
     def resized(self, params, size):

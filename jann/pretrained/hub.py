@@ -31,6 +31,7 @@ TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
     "bert": "bert",
     "camembert": "bert",
+    "dinov2": "vit",
     "distilbert": "bert",
     "gemma": "gemma",
     "gemma2": "gemma",

@@ -68,6 +68,9 @@ MODELS = {
         PatchTST(9, 2, 4, 2, embed=4, heads=1, hidden=5, layers=1, norm="layer", pooling="mean"),
         (9, 2),
     ),
+    "vit_scaled": (
+        ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, layer_scale=True, mean_too=True, activation=TANH), (4, 4, 1),
+    ),
     "vit": (ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, dropout=0.5), (4, 4, 1)),
     "rnn": (RNN(3, 4), (5, 3)),
     "lstm": (LSTM(3, 4, layers=2, dropout=0.5), (5, 3)),

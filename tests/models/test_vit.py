@@ -37,6 +37,23 @@ def test_what_patches_do_not_fill_is_not_seen(drawn):
     np.testing.assert_array_equal(larger(drawn(MODEL), images), MODEL(drawn(MODEL), images[:, :4, :9]))
 
 
+def test_masked_patches_are_not_seen_and_the_token_in_their_place_is(drawn):
+    model = dataclasses.replace(MODEL, mask_token=True)
+    params = drawn(model)
+    images = jax.random.normal(jax.random.key(1), (2, 4, 9, 2))
+    masked = np.arange(6) == 1  # of 2 rows of 3 patches: rows 0 and 1, columns 3 to 5
+    changed = images.at[:, :2, 3:6].add(9.0)
+    run = jax.jit(model)
+    np.testing.assert_array_equal(run(params, changed, masked), run(params, images, masked))
+    other = {**params, "masked": -3 * params["masked"]}
+    assert np.abs(run(other, images, masked) - run(params, images, masked)).max() > 1e-3
+    np.testing.assert_array_equal(run(other, images), run(params, images))
+    each = run(params, images, np.stack([masked, ~masked]))
+    np.testing.assert_allclose(each[0], run(params, images, masked)[0], rtol=1e-5)
+    with pytest.raises(ValueError, match="build the model with mask_token=True"):
+        MODEL(drawn(MODEL), images, masked)
+
+
 def test_positions_are_interpolated_for_another_size(drawn):
     """The weights are those of torch.nn.functional.interpolate(mode="bicubic"), 2.13, of three numbers as five."""
     want = [[1.096, -0.096, 0], [0.612, 0.46, -0.072], [0, 1, 0], [-0.072, 0.46, 0.612], [0, -0.096, 1.096]]

@@ -20,7 +20,7 @@ BERTS = (
     "roberta-seqcls", "xlm-roberta-tokcls",
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
-EVERY = (*DECODERS, *BERTS, *T5S, "vit")
+EVERY = (*DECODERS, *BERTS, *T5S, "dinov2", "vit")
 
 
 def close(found, want, bar):
@@ -208,6 +208,15 @@ def test_vit(golden):
         close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
     images, labels = np.moveaxis(g.inputs["loss.pixel_values"], 1, -1), g.inputs["loss.labels"]
     check_gradients(g, lambda params: cross_entropy(g.model(params, images), labels))
+
+
+def test_dinov2(golden):
+    g = golden("dinov2")
+    features, taps = run(g, np.moveaxis(g.inputs["plain.pixel_values"], 1, -1))
+    close(features, g.outputs["plain.last_hidden_state"], g.bar("plain.last_hidden_state"))
+    close(features[:, 0], g.outputs["plain.pooler_output"], g.bar("plain.pooler_output"))
+    for i, layer in enumerate([taps["embedded"], *taps["block"]]):
+        close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

@@ -60,6 +60,8 @@ MODELS = {
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
+    "dinov2": ViT(4, 2, 1, 8, 2, 2, 16, 0, layer_scale=True, mask_token=True),
+    "dinov2_labels": ViT(4, 2, 1, 8, 1, 2, 8, 3, layer_scale=True, mean_too=True, qkv_bias=False),
     "vit_features": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=0, pooler=True),
 }
 
@@ -242,6 +244,15 @@ def test_a_roberta_keeps_the_name_that_it_goes_by(tmp_path, drawn):
     assert from_pretrained(back)[0] == model
     save_pretrained(back, MODELS["bert"], drawn(MODELS["bert"]), like=there)
     assert hub.read_config(back)["model_type"] == "bert"
+
+
+def test_what_no_kind_of_vit_has_is_not_written(tmp_path, drawn):
+    for odd in (dict(mask_token=True), dict(mean_too=True), dict(layer_scale=True), dict(layer_scale=True, hidden=12)):
+        odd = dataclasses.replace(MODELS["vit"], **odd)
+        with pytest.raises(PretrainedError, match="no published family has the options"):
+            save_pretrained(tmp_path, odd, drawn(odd))
+    with pytest.raises(PretrainedError, match="dinov2 with use_swiglu_ffn=True is not supported"):
+        hub.family_of({"model_type": "dinov2"}).from_config({"model_type": "dinov2", "use_swiglu_ffn": True})
 
 
 def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
