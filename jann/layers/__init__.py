@@ -44,7 +44,7 @@ from jann.layers.norms import (
     rms_norm,
     rms_norm_spec,
 )
-from jann.layers.positions import interpolated, sinusoidal
+from jann.layers.positions import interpolated, relative_bucket, sinusoidal
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.rotary import rotary_frequencies, rotated
 from jann.layers.turned import Turned
@@ -95,6 +95,7 @@ __all__ = [
     "one_hot",
     "ones",
     "quick_gelu",
+    "relative_bucket",
     "remember",
     "rms_norm",
     "rms_norm_spec",

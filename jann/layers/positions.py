@@ -42,3 +42,21 @@ def _cubic(count: int, wanted: int) -> np.ndarray:
     places = near.clip(0, count - 1).astype(int)
     np.add.at(weights, (np.arange(wanted)[:, None], places), np.where(away <= 1, inner, outer))
     return weights
+
+
+def relative_bucket(relative: jax.Array, buckets: int, furthest: int, bidirectional: bool) -> jax.Array:
+    """Differences of positions, there - here -> the number of their bucket: exact when near, by the logarithm beyond
+
+    (T5: Raffel et al. 2019, arXiv:1910.10683; MPNet)
+    """
+    offset = 0
+    if bidirectional:
+        buckets //= 2
+        offset = jnp.where(relative > 0, buckets, 0)
+        distance = jnp.abs(relative)
+    else:
+        distance = jnp.maximum(-relative, 0)
+    exact = buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(furthest / exact)
+    far = jnp.minimum(exact + (ratio * (buckets - exact)).astype(jnp.int32), buckets - 1)
+    return offset + jnp.where(distance < exact, distance, far)

@@ -1,6 +1,7 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805): an encoder, with the heads that are put on it.
 
-RoBERTa (Liu et al. 2019, arXiv:1907.11692) and DistilBERT (Sanh et al. 2019, arXiv:1910.01108) are built like it.
+Built like it are RoBERTa (Liu et al. 2019, arXiv:1907.11692), DistilBERT (Sanh et al. 2019, arXiv:1910.01108) and
+MPNet (Song et al. 2020, arXiv:2004.09297).
 """
 
 from collections.abc import Callable
@@ -22,11 +23,13 @@ from jann.layers import (
     layer_norm_spec,
     linear,
     linear_spec,
+    relative_bucket,
     source_mask,
     width_normal,
     zeros,
 )
 
+FURTHEST = 128  # relative position with a bucket of its own
 HEADS = ("features", "words", "sentence", "tokens", "span")
 
 
@@ -39,6 +42,8 @@ class BERT(Model):
     pooler:    a layer on the first token, which "sentence" needs; see `pooled`
     segments:  kinds of sentences (a question and its text), numbered in the input `segments`; 0: not told apart
     first_position:     rows of the table of positions before the first token's, which are not used (RoBERTa has 2)
+    relative_buckets:   so many buckets of relative positions add to the scores of each head (MPNet), see
+                        `jann.layers.relative_bucket`
     pooler_activation:  of the layer on the first token (DistilBERT: relu)
     words_activation:   of the layer under the logits of the masked words, by default as in the blocks
     tied:      the table of tokens also gives the logits of the masked words
@@ -59,6 +64,7 @@ class BERT(Model):
     dropout: float = 0.0
     tied: bool = True
     first_position: int = 0
+    relative_buckets: int = 0
     pooler_activation: Callable = jnp.tanh
     words_activation: Callable | None = None
 
@@ -85,6 +91,8 @@ class BERT(Model):
             "norm": norm,
             "blocks": stack(block, layers=self.layers),
         }
+        if self.relative_buckets:
+            spec["relative"] = embedding_spec(self.relative_buckets, self.heads)
         if self.pooler or self.head == "sentence":
             spec["pooler"] = dense(self.embed, self.embed)
         if self.head == "words":
@@ -130,14 +138,21 @@ class BERT(Model):
             raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
         x = layer_norm(params["norm"], x, self.epsilon)
         x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
-        there = source_mask(time, lengths)
-        keys = depth_keys(fold(key, "blocks"), self.layers)
-        return apply_blocks(partial(self.block, mask=there), x, params["blocks"], keys)[0]
+        block = partial(self.block, mask=source_mask(time, lengths), bias=self.relative(params, time))
+        return apply_blocks(block, x, params["blocks"], depth_keys(fold(key, "blocks"), self.layers))[0]
 
-    def block(self, x, p, key, mask):
+    def relative(self, params, time):
+        """What relative positions add to the scores, [heads, time, time]; None without buckets"""
+        if not self.relative_buckets:
+            return None
+        places = jnp.arange(time)
+        bucket = relative_bucket(places[None, :] - places[:, None], self.relative_buckets, FURTHEST, True)
+        return jnp.moveaxis(embedding(params["relative"], bucket), -1, 0)
+
+    def block(self, x, p, key, mask, bias):
         """x[..., time, embed] -> norm(y + MLP(y)) of y = norm(x + attention)"""
         query, keys, values = (linear(p[name], x) for name in ("query", "key", "value"))
-        y = dot_product_attention(query, keys, values, mask, rate=self.dropout, key=fold(key, "attention"))
+        y = dot_product_attention(query, keys, values, mask, bias=bias, rate=self.dropout, key=fold(key, "attention"))
         y = dropout(linear(p["attention_out"], y, axes=2), self.dropout, fold(key, "attended"))
         x = layer_norm(p["attention_norm"], x + y, self.epsilon)
         y = linear(p["mlp_out"], tap("hidden", self.activation(linear(p["mlp_in"], x))))

@@ -1,6 +1,5 @@
 """T5 (Raffel et al. 2019, arXiv:1910.10683), version 1.0 and 1.1."""
 
-import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -25,6 +24,7 @@ from jann.layers import (
     embedding_spec,
     linear,
     linear_spec,
+    relative_bucket,
     rms_norm,
     rms_norm_spec,
     source_mask,
@@ -207,18 +207,3 @@ class T5(Model):
         state = decoder_cache(self.writers, lead, places, self.heads, self.head, dtype)
         state = cross_state(state, params["decoder"]["blocks"], memory, lengths, dtype)
         return jnp.full((*lead, 1), self.begin_token, jnp.int32), state
-
-
-def relative_bucket(relative: jax.Array, buckets: int, furthest: int, bidirectional: bool) -> jax.Array:
-    """Differences of positions, there - here -> the number of their bucket: exact when near, by the logarithm beyond"""
-    offset = 0
-    if bidirectional:
-        buckets //= 2
-        offset = jnp.where(relative > 0, buckets, 0)
-        distance = jnp.abs(relative)
-    else:
-        distance = jnp.maximum(-relative, 0)
-    exact = buckets // 2
-    ratio = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(furthest / exact)
-    far = jnp.minimum(exact + (ratio * (buckets - exact)).astype(jnp.int32), buckets - 1)
-    return offset + jnp.where(distance < exact, distance, far)

@@ -1,4 +1,4 @@
-"""Published weights of BERT, RoBERTa (XLM-R and CamemBERT are built like it) and DistilBERT; sentence encoders too."""
+"""Published weights of BERT, RoBERTa (XLM-R, CamemBERT), DistilBERT and MPNet; sentence encoders among them."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ IGNORED = (  # a constant; copies of the tokens' table and of a bias
 
 NAMES = {
     "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
-    "distilbert": "DistilBert",
+    "distilbert": "DistilBert", "mpnet": "MPNet",
 }  # fmt: skip
 ALSO_ROBERTA = ("xlm-roberta", "camembert")
 HEADS = {
@@ -46,6 +46,7 @@ DISTILBERT_NAMES = {
     "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
     "hidden_dim": "intermediate_size", "activation": "hidden_act",
 }  # fmt: skip
+MPNET_FIRST = 2  # row of the table of positions
 DISTILLED = 1e-12  # the epsilon of every norm of a DistilBERT
 
 
@@ -57,12 +58,16 @@ def from_config(config: dict, names: Sequence[str] = ()) -> BERT:
     name = architecture(config, *(NAMES[kind] + ending for ending in heads)).removeprefix(NAMES[kind])
     head, distilled, roberta = heads[name], kind == "distilbert", kind not in ("bert", "distilbert")
     config = spelt_as_bert(config) if distilled else config
+    if kind == "mpnet":
+        config = {"vocab_size": 30_527, "relative_attention_num_buckets": 32, **config}
+        config |= {"pad_token_id": MPNET_FIRST - 1, "type_vocab_size": 0}  # whatever it says
     units = activation(config.get("hidden_act", "gelu"))
     first = config.get("pad_token_id", 1) + 1 if roberta else 0
     return BERT(
         vocab=config.get("vocab_size", 50_265 if kind == "roberta" else 30_522),
         positions=config.get("max_position_embeddings", 512) - first,
         first_position=first,
+        relative_buckets=config["relative_attention_num_buckets"] if kind == "mpnet" else 0,
         segments=config.get("type_vocab_size", 2),
         embed=config.get("hidden_size", 768),
         layers=config.get("num_hidden_layers", 12),
@@ -103,11 +108,13 @@ def to_config(model: BERT) -> dict:
         "layer_norm_eps": model.epsilon,
         **label_names(2 if model.head == "span" else model.labels),
     }
+    if kind == "mpnet":
+        config["relative_attention_num_buckets"] = model.relative_buckets
     if kind == "distilbert":
         own = {bert: own for own, bert in DISTILBERT_NAMES.items()}
         fixed = ("type_vocab_size", "layer_norm_eps")
         return {own.get(name, name): value for name, value in config.items() if name not in fixed}
-    return config | ({"pad_token_id": model.first_position - 1} if kind == "roberta" else {})
+    return config | ({"pad_token_id": model.first_position - 1} if model.first_position else {})
 
 
 def as_in(config: dict, other: dict) -> dict:
@@ -123,9 +130,12 @@ def _kind(model: BERT) -> str:
     """The family whose options the model uses."""
     words = (model.words_activation or model.activation) if model.head == "words" else None
     pooled = model.pooler_activation if model.head == "sentence" or model.pooler else None
-    if model.segments and model.first_position and pooled in (None, jnp.tanh) and words in (None, exact_gelu):
-        return "roberta"
-    if words in (None, model.activation) and not model.first_position:
+    if model.first_position and pooled in (None, jnp.tanh) and words in (None, exact_gelu):
+        if model.segments and not model.relative_buckets:
+            return "roberta"
+        if model.relative_buckets and not model.segments and model.first_position == MPNET_FIRST:
+            return "mpnet"
+    if words in (None, model.activation) and not (model.first_position or model.relative_buckets):
         if model.segments and pooled in (None, jnp.tanh):
             return "bert"
         distilled = not (model.segments or model.pooler) and model.epsilon == DISTILLED
@@ -140,7 +150,7 @@ def copies(model: BERT) -> dict[str, str]:
         return {}
     if _kind(model) == "distilbert":
         return {"vocab_projector.weight": "tokens/table"}
-    decoder = "lm_head.decoder" if _kind(model) == "roberta" else "cls.predictions.decoder"
+    decoder = "lm_head.decoder" if model.first_position else "cls.predictions.decoder"
     return {f"{decoder}.weight": "tokens/table", f"{decoder}.bias": "head/bias"}
 
 
@@ -150,13 +160,15 @@ def table(model: BERT, names: Sequence[str]) -> Table:
     bare = not any(name.startswith(f"{kind}.") for name in names) if names else model.head == "features"
     prefix = "" if bare else f"{kind}."
     embeddings = (("word", "tokens"), ("position", "positions"), ("token_type", "segments"))
-    blocks, block = ("transformer", DISTILBERT_BLOCK) if kind == "distilbert" else ("encoder", BLOCK)
-    heads = {"bert": heads_of_bert, "roberta": heads_of_roberta, "distilbert": heads_of_distilbert}
+    blocks = "transformer" if kind == "distilbert" else "encoder"
+    block = {"distilbert": DISTILBERT_BLOCK, "mpnet": MPNET_BLOCK}.get(kind, BLOCK)
+    heads = {"bert": heads_of_bert, "distilbert": heads_of_distilbert}.get(kind, heads_of_roberta)
     return (
         *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),
         *((f"{prefix}{blocks}.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
-        *heads[kind](model, names, prefix),
+        (f"{prefix}encoder.relative_attention_bias.weight", "relative/table", None),
+        *heads(model, names, prefix),
     )
 
 
@@ -212,13 +224,18 @@ def heads_together(theirs: str, ours: str) -> Table:
     )
 
 
+MLP = (*dense("intermediate.dense", "mlp_in"), *dense("output.dense", "mlp_out"), *norm("output.LayerNorm", "mlp_norm"))
 BLOCK = (
     *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.self.{name}", name)),
     *heads_together("attention.output.dense", "attention_out"),
     *norm("attention.output.LayerNorm", "attention_norm"),
-    *dense("intermediate.dense", "mlp_in"),
-    *dense("output.dense", "mlp_out"),
-    *norm("output.LayerNorm", "mlp_norm"),
+    *MLP,
+)
+MPNET_BLOCK = (
+    *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.attn.{name[0]}", name)),
+    *heads_together("attention.attn.o", "attention_out"),
+    *norm("attention.LayerNorm", "attention_norm"),
+    *MLP,
 )
 DISTILBERT_BLOCK = (
     *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.{name[0]}_lin", name)),

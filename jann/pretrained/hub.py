@@ -40,6 +40,7 @@ FAMILIES = {
     "gpt_neox": "gpt_neox",
     "llama": "llama",
     "mistral": "llama",
+    "mpnet": "bert",
     "qwen2": "llama",
     "qwen3": "llama",
     "roberta": "bert",

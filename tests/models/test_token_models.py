@@ -30,6 +30,7 @@ MODELS = {
               attention_cap=2.0, logit_cap=3.0, query_key_norm=True, post_norms=True, epsilon=1e-3), 1,
     ),
     "bert": (BERT(7, 9, 2, 8, 2, 2, 10, head="words", epsilon=1e-3, dropout=0.5), 1),
+    "bert_relative": (BERT(7, 9, 0, 8, 2, 2, 10, first_position=2, relative_buckets=6, epsilon=1e-3), 1),
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
     "text_cnn": (TextCNN(7, 8, 5, (2, 3), 3, dropout=0.5), 1),
     "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),

@@ -52,6 +52,8 @@ MODELS = {
                     words_activation=exact_gelu),
     "roberta_untied": BERT(11, 6, 1, 8, 1, 2, 12, head="words", first_position=2, tied=False),
     "roberta_sentence": BERT(11, 6, 1, 8, 1, 2, 12, head="sentence", first_position=1, labels=3),
+    "mpnet": BERT(11, 6, 0, 8, 2, 2, 12, head="words", first_position=2, relative_buckets=8),
+    "mpnet_features": BERT(11, 6, 0, 8, 1, 2, 12, head="features", first_position=2, relative_buckets=8, pooler=True),
     "roberta_features": BERT(11, 6, 2, 8, 1, 2, 12, head="features", first_position=2, pooler=True),
     "distilbert": BERT(11, 6, 0, 8, 1, 2, 12, head="words", activation=jax.nn.relu),
     "distilbert_sentence": BERT(11, 6, 0, 8, 1, 2, 12, head="sentence", pooler_activation=jax.nn.relu, labels=3),
@@ -256,8 +258,9 @@ def test_what_no_kind_of_vit_has_is_not_written(tmp_path, drawn):
 
 
 def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
-    for odd in (dict(segments=0, first_position=2), dict(segments=0, epsilon=1e-5), dict(words_activation=jnp.tanh)):
-        odd = BERT(**{"vocab": 11, "positions": 6, "embed": 8, "layers": 1, "heads": 2, "hidden": 12, **odd})
+    plain, none = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12), {"segments": 0}
+    odds = none | {"first_position": 2}, none | {"epsilon": 1e-5}, {"words_activation": jnp.tanh}, {"relative_buckets": 8}
+    for odd in (dataclasses.replace(plain, **options) for options in odds):
         with pytest.raises(PretrainedError, match="no published family has the options"):
             save_pretrained(tmp_path, odd, drawn(odd))
     distilled = MODELS["distilbert"]
