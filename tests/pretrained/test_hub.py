@@ -258,9 +258,12 @@ def test_what_no_kind_of_vit_has_is_not_written(tmp_path, drawn):
 
 
 def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
-    plain, none = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12), {"segments": 0}
-    odds = none | {"first_position": 2}, none | {"epsilon": 1e-5}, {"words_activation": jnp.tanh}, {"relative_buckets": 8}
-    for odd in (dataclasses.replace(plain, **options) for options in odds):
+    plain = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12)
+    one = dataclasses.replace(plain, segments=0)
+    for odd in (
+        dataclasses.replace(one, first_position=2), dataclasses.replace(one, epsilon=1e-5),
+        dataclasses.replace(plain, words_activation=jnp.tanh), dataclasses.replace(plain, relative_buckets=8),
+    ):  # fmt: skip
         with pytest.raises(PretrainedError, match="no published family has the options"):
             save_pretrained(tmp_path, odd, drawn(odd))
     distilled = MODELS["distilbert"]
