@@ -59,9 +59,13 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
 
     Raises ValueError where the model has fewer positions.
     """
-    if hasattr(model, "begin"):
-        return new + 1
     limit = getattr(model, "limit", None)
+    if hasattr(model, "begin"):
+        if limit is not None and lengths.max() > limit:
+            raise ValueError(f"a prompt of {lengths.max()} tokens is more than the model's {limit} positions: cut it")
+        if limit is not None and new + 1 > limit:
+            raise ValueError(f"the first token and {new} new ones are more than the {limit} positions: ask for fewer")
+        return new + 1
     if limit is not None and lengths.max() + new > limit:
         beside = f" beside its {model.places} vectors" if hasattr(model, "places") else ""
         raise ValueError(

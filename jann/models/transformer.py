@@ -1,4 +1,8 @@
-"""The Transformer (Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762)."""
+"""The Transformer (Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762).
+
+Marian's translators (Junczys-Dowmunt et al. 2018, arXiv:1804.00344) and BART (Lewis et al. 2019, arXiv:1910.13461) are
+built like it.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jann.core import Model, stack
+from jann.core import Model, Param, stack
 from jann.depth import apply_blocks, depth_keys, scope, tap
 from jann.drawing import fold
 from jann.layers import (
@@ -30,6 +34,7 @@ from jann.layers import (
     source_mask,
     token_positions,
 )
+from jann.layers.dtypes import along
 
 xavier = jax.nn.initializers.xavier_uniform()
 
@@ -43,6 +48,11 @@ class Transformer(Model):
     vocab:        tokens of source and target together; one table embeds both and gives the logits
     norm_first:   norms before each half of a block, as most do since, instead of after it as in the paper
     begin_token:  what a decoder's input begins with
+    scaled:       rows of the table are multiplied by sqrt(embed)
+    positions:    learned ones, so many, in place of sinusoids (BART); first_position: rows of their table before the
+                  first, which are not used
+    embedded_norm:  a norm of what is embedded (BART)
+    logits_bias:  of the logits (Marian's and BART's files carry one)
     """
 
     vocab: int
@@ -56,6 +66,11 @@ class Transformer(Model):
     epsilon: float = 1e-6
     begin_token: int = 1
     dropout: float = 0.0
+    scaled: bool = True
+    positions: int = 0
+    first_position: int = 0
+    embedded_norm: bool = False
+    logits_bias: bool = False
 
     def spec(self):
         if self.embed % (2 * self.heads):
@@ -71,12 +86,16 @@ class Transformer(Model):
         mlp = {"mlp_in": dense(embed, hidden), "mlp_out": dense(hidden, embed), "mlp_norm": norm}
         encoder = {**attention("self"), **mlp}
         decoder = {**attention("self"), **attention("cross"), **mlp}
-        last = {"norm": norm} if self.norm_first else {}
-        return {
+        around = {"norm": norm} if self.norm_first else {}
+        around |= {"embedded_norm": norm} if self.embedded_norm else {}
+        if self.positions:
+            around["positions"] = embedding_spec(self.first_position + self.positions, self.embed)
+        spec = {
             "tokens": embedding_spec(self.vocab, self.embed, jax.nn.initializers.normal(self.embed**-0.5)),
-            "encoder": {"blocks": stack(encoder, layers=self.layers), **last},
-            "decoder": {"blocks": stack(decoder, layers=self.decoder_layers or self.layers), **last},
+            "encoder": {"blocks": stack(encoder, layers=self.layers), **around},
+            "decoder": {"blocks": stack(decoder, layers=self.decoder_layers or self.layers), **around},
         }
+        return {**spec, "logits": {"bias": Param({"vocab": self.vocab})}} if self.logits_bias else spec
 
     def apply(self, params, inputs, tokens, lengths=None, state=None, key=None):
         """inputs[..., source], tokens[..., time] of the decoder -> logits of the token after each [..., time, vocab]
@@ -88,10 +107,16 @@ class Transformer(Model):
         x, state = self.features(params, tokens, state=state, memory=memory, sources=lengths, key=fold(key, "decoder"))
         return self.logits(params, x), state
 
-    def embedded(self, params, tokens, positions, key):
-        """tokens, positions[..., time] -> sqrt(embed) table[token] + sinusoids of the position"""
-        x = embedding(params["tokens"], tokens) * self.embed**0.5
-        x = x + sinusoidal(positions, self.embed).astype(x.dtype)
+    def embedded(self, params, side, tokens, positions, key):
+        """tokens, positions[..., time] of the encoder or decoder -> rows of the table, and what stands for positions"""
+        x = embedding(params["tokens"], tokens)
+        x = x * self.embed**0.5 if self.scaled else x
+        if self.positions:
+            x = x + embedding(params[side]["positions"], self.first_position + positions)
+        else:
+            x = x + sinusoidal(positions, self.embed).astype(x.dtype)
+        if self.embedded_norm:
+            x = layer_norm(params[side]["embedded_norm"], x, self.epsilon)
         return tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
 
     def half(self, p, name, x, function, key):
@@ -105,8 +130,10 @@ class Transformer(Model):
 
     def encode(self, params, inputs, lengths=None, key=None):
         """inputs[..., source] -> [..., source, embed]"""
+        if lengths is None:
+            self.check_length(inputs.shape[-1])
         p, mask = params["encoder"], source_mask(inputs.shape[-1], lengths)
-        positions = jnp.broadcast_to(jnp.arange(inputs.shape[-1]), inputs.shape)
+        positions = jnp.maximum(token_positions(inputs, lengths), 0)  # padding may reach further than there are any
 
         def block(x, p, key):
             def attend(x):
@@ -118,15 +145,17 @@ class Transformer(Model):
             return tap("block", self.half(p, "mlp", x, partial(self.mlp, p), key)), None
 
         with scope("encoder"):
-            x = self.embedded(params, inputs, positions, key)
+            x = self.embedded(params, "encoder", inputs, positions, key)
             x = apply_blocks(block, x, p["blocks"], depth_keys(fold(key, "blocks"), self.layers))[0]
-            return tap("normed", layer_norm(p["norm"], x, self.epsilon)) if self.norm_first else x
+            return tap("normed", layer_norm(p["norm"], x, self.epsilon) if self.norm_first else x)
 
     def features(self, params, tokens, lengths=None, state=None, memory=None, sources=None, key=None):
         """tokens[..., time] of the decoder -> (what the logits are made of [..., time, embed], state)
 
         state:  from `begin`; or else memory[..., source, embed] from `encode`, of which `sources` are there
         """
+        if state is None:
+            self.check_length(tokens.shape[-1])
         p, layers = params["decoder"], self.decoder_layers or self.layers
         positions = token_positions(tokens, lengths, None, state)
         mask = causal_mask(positions, cache_places(state))
@@ -163,7 +192,7 @@ class Transformer(Model):
             return tap("block", self.half(p, "mlp", x, partial(self.mlp, p), key)), remembered
 
         with scope("decoder"):
-            x = self.embedded(params, tokens, jnp.maximum(positions, 0), key)
+            x = self.embedded(params, "decoder", tokens, jnp.maximum(positions, 0), key)
             cross = None if state is None else state["cross"]
             keys = depth_keys(fold(key, "blocks"), layers)
             x, state = decoder_blocks(block, x, p["blocks"], positions, state, cross, keys)
@@ -171,7 +200,17 @@ class Transformer(Model):
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
-        return x @ params["tokens"]["table"].T.astype(x.dtype)
+        x = x @ params["tokens"]["table"].T.astype(x.dtype)
+        return x + along(params["logits"]["bias"], x) if self.logits_bias else x
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that it can read or write; None: any number."""
+        return self.positions or None
+
+    def check_length(self, time: int) -> None:
+        if self.positions and time > self.positions:
+            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
 
     def begin(self, params, inputs, lengths, places: int, dtype: Any = jnp.float32):
         """inputs[rows, source] -> (the decoder's first tokens [rows, 1], its state with room for `places` tokens)"""

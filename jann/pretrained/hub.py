@@ -29,6 +29,7 @@ FILES_OF_USE = (
 )  # fmt: skip
 TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
+    "bart": "transformer",
     "bert": "bert",
     "camembert": "bert",
     "dinov2": "vit",
@@ -39,8 +40,11 @@ FAMILIES = {
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "llama": "llama",
+    "marian": "transformer",
+    "mbart": "transformer",
     "mistral": "llama",
     "mpnet": "bert",
+    "pegasus": "transformer",
     "qwen2": "llama",
     "qwen3": "llama",
     "roberta": "bert",

@@ -35,6 +35,10 @@ MODELS = {
     "text_cnn": (TextCNN(7, 8, 5, (2, 3), 3, dropout=0.5), 1),
     "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),
     "transformer": (Transformer(7, 8, 2, 2, 10, activation=jnp.tanh, epsilon=1e-3, dropout=0.5), 2),
+    "transformer_learned": (
+        Transformer(7, 8, 1, 2, 10, activation=jnp.tanh, epsilon=1e-3, scaled=False, positions=9, first_position=2,
+                    embedded_norm=True, logits_bias=True), 2,
+    ),
     "transformer_norm_first": (Transformer(7, 8, 1, 2, 10, activation=jnp.tanh, epsilon=1e-3, norm_first=True), 2),
 }
 names = pytest.mark.parametrize("name", MODELS)

@@ -20,7 +20,8 @@ BERTS = (
     "roberta-mlm", "roberta-seqcls", "xlm-roberta-tokcls",
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
-EVERY = (*DECODERS, *BERTS, *T5S, "dinov2", "vit")
+SEQ2SEQ = (*T5S, "bart", "marian")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "dinov2", "vit")
 
 
 def close(found, want, bar):
@@ -150,9 +151,9 @@ def test_losses_and_gradients_of_berts(golden, name):
     check_gradients(g, loss)
 
 
-@pytest.mark.parametrize("name", T5S)
+@pytest.mark.parametrize("name", SEQ2SEQ)
 @pytest.mark.parametrize("case", ["plain", "padded"])
-def test_t5(golden, name, case):
+def test_encoder_decoders(golden, name, case):
     g = golden(name)
     there = g.inputs[f"{case}.attention_mask"]
     logits, taps = run(
@@ -166,8 +167,8 @@ def test_t5(golden, name, case):
             close(layer * seen, g.outputs[output], g.bar(output))
 
 
-@pytest.mark.parametrize("name", T5S)
-def test_losses_and_gradients_of_t5(golden, name):
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_losses_and_gradients_of_encoder_decoders(golden, name):
     g = golden(name)
     inputs, labels = g.inputs["loss.input_ids"], g.inputs["loss.labels"]
     begin = np.full((len(labels), 1), g.model.begin_token)
@@ -175,25 +176,26 @@ def test_losses_and_gradients_of_t5(golden, name):
     check_gradients(g, lambda params: cross_entropy(g.model(params, inputs, tokens), labels))
 
 
-@pytest.mark.parametrize("name", T5S)
-def test_sequences_of_t5(golden, name):
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_sequences_of_encoder_decoders(golden, name):
     g = golden(name)
     ids, mask = g.inputs["padded.input_ids"], g.inputs["padded.attention_mask"]
     prompts = [row[there > 0].tolist() for row, there in zip(ids, mask, strict=True)]
-    stop = [int(g.inputs["generate.eos_token_id"])]
+    stop, pad = [int(g.inputs["generate.eos_token_id"])], hub.read_config(g.folder)["pad_token_id"]
 
     def wanted(output):
         return g.outputs[f"generate_from_padded.{output}"]
 
     made = generate(g.model, g.params, prompts, 20)
     np.testing.assert_array_equal(made.tokens, wanted("greedy.sequences")[:, 1:])
-    made = generate(g.model, g.params, prompts, 20, stop=stop)
+    made = generate(g.model, g.params, prompts, 20, stop=stop, pad=pad)
     want = wanted("greedy_eos.sequences")[:, 1:]
     np.testing.assert_array_equal(made.tokens[:, : want.shape[1]], want)
     for penalty in (1, 2):
         made, scores = beam_search(
-            g.model, g.params, prompts, 20, beams=4, results=2, length_penalty=penalty, stop=stop, early=penalty == 2
-        )
+            g.model, g.params, prompts, 20, beams=4, results=2, length_penalty=penalty, stop=stop, early=penalty == 2,
+            pad=pad,
+        )  # fmt: skip
         want = wanted(f"beam4_lp{penalty}.sequences")[:, 1:]
         np.testing.assert_array_equal(made.tokens[:, : want.shape[1]], want)
         close(scores, wanted(f"beam4_lp{penalty}.sequences_scores"), 1e-4)

@@ -15,7 +15,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, ViT
+from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.gemma import from_config as gemma_of
 from jann.pretrained.llama import from_config as llama_of
@@ -25,6 +25,7 @@ SCALING = (("type", "yarn"), ("factor", 4.0), ("original", 16))
 LONG = (
     ("type", "longrope"), ("factor", 4.0), ("long_factor", (2.0, 3.0)), ("original", 8), ("short_factor", (1.0, 1.5)),
 )  # fmt: skip
+LEARNED = {"positions": 6, "first_position": 2, "embedded_norm": True, "logits_bias": True}
 MODELS = {
     "gpt2": GPT2(vocab=11, positions=6, embed=8, layers=2, heads=2, activation=jax.nn.relu),
     "gpt2_untied": GPT2(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12, tied=False),
@@ -60,6 +61,10 @@ MODELS = {
     "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_encoder": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, decoder_layers=0),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
+    "marian": Transformer(11, 8, 2, 2, 12, 1, jax.nn.silu, epsilon=1e-5, begin_token=10, logits_bias=True),
+    "bart": Transformer(11, 8, 1, 2, 12, 1, exact_gelu, epsilon=1e-5, begin_token=2, scaled=False, **LEARNED),
+    "mbart": Transformer(11, 8, 1, 2, 12, 2, epsilon=1e-5, norm_first=True, **LEARNED),
+    "pegasus": Transformer(11, 8, 1, 2, 12, 1, epsilon=1e-5, norm_first=True, logits_bias=True),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
     "dinov2": ViT(4, 2, 1, 8, 2, 2, 16, 0, layer_scale=True, mask_token=True),
@@ -257,6 +262,34 @@ def test_what_no_kind_of_vit_has_is_not_written(tmp_path, drawn):
         hub.family_of({"model_type": "dinov2"}).from_config({"model_type": "dinov2", "use_swiglu_ffn": True})
 
 
+def test_transformers_that_no_family_is_like_and_sides_that_differ(tmp_path, drawn):
+    plain = Transformer(11, 8, 1, 2, 12)
+    for odd in (plain, dataclasses.replace(plain, epsilon=1e-5, positions=6, logits_bias=True)):
+        with pytest.raises(PretrainedError, match=r"no published family .*all have logits_bias=True, epsilon=1e-05"):
+            save_pretrained(tmp_path, odd, drawn(odd))
+    marian = hub.family_of({"model_type": "marian"}).from_config
+    for options in ({"decoder_ffn_dim": 7}, {"decoder_vocab_size": 7}, {"share_encoder_decoder_embeddings": False}):
+        name = next(iter(options))
+        with pytest.raises(PretrainedError, match=f"marian with {name}={options[name]} is not supported"):
+            marian({"model_type": "marian", **options})
+    assert marian({"model_type": "marian"}).begin_token == 58_100
+
+
+def test_learned_positions_have_an_end(drawn):
+    bart, tokens = MODELS["bart"], np.ones((1, 7), int)
+    params = drawn(bart)
+    for inputs, written in ((tokens, tokens[:, :2]), (tokens[:, :2], tokens)):
+        with pytest.raises(ValueError, match="7 tokens are more than the model's 6 positions: cut them"):
+            bart(params, inputs, written)
+    with pytest.raises(ValueError, match="a prompt of 7 tokens is more than the model's 6 positions"):
+        generate(bart, params, tokens.tolist(), 3)
+    with pytest.raises(ValueError, match="the first token and 6 new ones are more than the 6 positions"):
+        generate(bart, params, [[1, 2]], 6)
+    made = generate(bart, params, [[1, 2], [3] * 6], 5)  # padded beyond its positions
+    want = jnp.argmax(bart(params, jnp.array([[1, 2]]), jnp.array([[2, *made.tokens[0, :4]]])), -1)
+    np.testing.assert_array_equal(made.tokens[0], want[0])
+
+
 def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
     plain = BERT(vocab=11, positions=6, embed=8, layers=1, heads=2, hidden=12)
     one = dataclasses.replace(plain, segments=0)
@@ -308,7 +341,7 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     with pytest.raises(PretrainedError, match="activation 'swoosh'"):
         from_pretrained(folder)
     edit(folder, model_type="mamba9")
-    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bert, camem"):
+    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bart, bert,"):
         from_pretrained(folder)
     edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForTokenClassification"])
     with pytest.raises(PretrainedError, match="'LlamaForTokenClassification' is not one that jann knows: LlamaFor"):
