@@ -15,6 +15,7 @@ from jann.layers.convolution import (
     conv_transpose,
     global_average_pool,
     global_max_pool,
+    image_patches,
     max_pool,
 )
 from jann.layers.decoding import (
@@ -80,6 +81,7 @@ __all__ = [
     "gru_cell",
     "gru_spec",
     "he_normal",
+    "image_patches",
     "instance_norm",
     "interpolated",
     "last_token",

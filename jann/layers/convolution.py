@@ -266,3 +266,15 @@ def _sized(values, dims, what):
     if len(values) != dims:
         raise ValueError(f"{what}={values!r} is for {len(values)} dimensions, and there are {dims}")
     return tuple(values)
+
+
+def image_patches(images: jax.Array, patch: tuple[int, int]) -> jax.Array:
+    """images[..., height, width, channels] -> [..., patches, *patch, channels], those of a row beside each other
+
+    Rows below and columns to the right of the last whole patch are left out.
+    """
+    *lead, height, width, channels = images.shape
+    rows, columns = height // patch[0], width // patch[1]
+    x = images[..., : rows * patch[0], : columns * patch[1], :]
+    x = x.reshape(*lead, rows, patch[0], columns, patch[1], channels)
+    return jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, channels)

@@ -3,6 +3,7 @@
 from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.bert import BERT, sentence_embedding
+from jann.models.clip import CLIP, pair_loss
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
@@ -36,6 +37,7 @@ __all__ = [
     "Autoencoder",
     "BERT",
     "BatchNorm",
+    "CLIP",
     "Chain",
     "Conv",
     "ConvAutoencoder",
@@ -80,6 +82,7 @@ __all__ = [
     "from_flax",
     "gaussian_kl",
     "importance_bound",
+    "pair_loss",
     "parallel",
     "perceptron_epoch",
     "perceptron_rule",

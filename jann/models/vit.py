@@ -17,6 +17,7 @@ from jann.layers import (
     dot_product_attention,
     dropout,
     exact_gelu,
+    image_patches,
     interpolated,
     layer_norm,
     layer_norm_spec,
@@ -114,22 +115,18 @@ class ViT(Model):
 
     def features(self, params, images, key=None, masked=None):
         """images[..., height, width, channels] -> [..., 1 + patches, embed], the answering token first"""
-        (height, width), (rows, columns) = _both(self.size), self.grid()
+        (height, width), _ = _both(self.size), self.grid()
         if images.shape[-3:] != (height, width, self.channels):
             raise ValueError(
                 f"images[..., {height}, {width}, {self.channels}] wanted, got {list(images.shape)}: "
                 f"resize them (jax.image.resize), or build the model for their size"
             )
-        lead, patch = images.shape[:-3], _both(self.patch)
-        x = images[..., : rows * patch[0], : columns * patch[1], :]
-        x = x.reshape(*lead, rows, patch[0], columns, patch[1], self.channels)
-        x = jnp.moveaxis(x, -3, -4).reshape(*lead, rows * columns, *patch, self.channels)
-        x = linear(params["patches"], x, axes=3)
+        x = linear(params["patches"], image_patches(images, _both(self.patch)), axes=3)
         if masked is not None and not self.mask_token:
             raise ValueError("masked patches need a token in their place: build the model with mask_token=True")
         if masked is not None:
             x = jnp.where(jnp.asarray(masked, bool)[..., None], along(params["masked"], x), x)
-        first = jnp.broadcast_to(params["first"].astype(x.dtype), (*lead, 1, self.embed))
+        first = jnp.broadcast_to(params["first"].astype(x.dtype), (*x.shape[:-2], 1, self.embed))
         x = jnp.concatenate([first, x], -2)
         x = x + jax.lax.broadcast_to_rank(params["positions"].astype(x.dtype), x.ndim)
         x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))

@@ -32,6 +32,7 @@ FAMILIES = {
     "bart": "transformer",
     "bert": "bert",
     "camembert": "bert",
+    "clip": "clip",
     "dinov2": "vit",
     "distilbert": "bert",
     "gemma": "gemma",

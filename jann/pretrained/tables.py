@@ -185,7 +185,7 @@ def in_their_order(leaf: np.ndarray, axes: Axes) -> np.ndarray:
         leaf = einops.rearrange(leaf, f"{ours} -> {theirs}")
     elif axes is not None:
         leaf = np.transpose(leaf, np.argsort(axes))
-    return np.ascontiguousarray(leaf)
+    return np.asarray(leaf, order="C")  # and not ascontiguousarray, which makes one number a list of one
 
 
 def _their_name(table, path):

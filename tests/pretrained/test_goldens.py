@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "dinov2", "vit")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "vit")
 
 
 def close(found, want, bar):
@@ -219,6 +219,18 @@ def test_dinov2(golden):
     close(features[:, 0], g.outputs["plain.pooler_output"], g.bar("plain.pooler_output"))
     for i, layer in enumerate([taps["embedded"], *taps["block"]]):
         close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
+
+
+def test_clip(golden):
+    g = golden("clip")
+    images, tokens = np.moveaxis(g.inputs["plain.pixel_values"], 1, -1), g.inputs["plain.input_ids"]
+    logits, taps = run(g, images, tokens)
+    close(logits, g.outputs["plain.logits_per_image"], g.bar("plain.logits_per_image"))
+    close(g.model.image_features(g.params, images), g.outputs["plain.image_embeds"], g.bar("plain.image_embeds"))
+    close(g.model.text_features(g.params, tokens), g.outputs["plain.text_embeds"], g.bar("plain.text_embeds"))
+    close(taps["image/block"][-1], g.outputs["plain.vision_last_hidden_state"], g.bar("plain.vision_last_hidden_state"))
+    images, tokens = np.moveaxis(g.inputs["loss.pixel_values"], 1, -1), g.inputs["loss.input_ids"]
+    check_gradients(g, lambda params: jann.models.pair_loss(g.model(params, images, tokens)))
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

@@ -15,7 +15,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT
+from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT
 from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
 from jann.pretrained.gemma import from_config as gemma_of
 from jann.pretrained.llama import from_config as llama_of
@@ -67,6 +67,7 @@ MODELS = {
     "pegasus": Transformer(11, 8, 1, 2, 12, 1, epsilon=1e-5, norm_first=True, logits_bias=True),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
+    "clip": CLIP(4, 2, 1, 8, 1, 2, 10, 11, 6, 6, 2, 3, 7, shared=5, end_token=None, activation=jax.nn.relu),
     "dinov2": ViT(4, 2, 1, 8, 2, 2, 16, 0, layer_scale=True, mask_token=True),
     "dinov2_labels": ViT(4, 2, 1, 8, 1, 2, 8, 3, layer_scale=True, mean_too=True, qkv_bias=False),
     "vit_features": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=0, pooler=True),
@@ -288,6 +289,13 @@ def test_learned_positions_have_an_end(drawn):
     made = generate(bart, params, [[1, 2], [3] * 6], 5)  # padded beyond its positions
     want = jnp.argmax(bart(params, jnp.array([[1, 2]]), jnp.array([[2, *made.tokens[0, :4]]])), -1)
     np.testing.assert_array_equal(made.tokens[0], want[0])
+
+
+def test_sides_of_clip_that_differ_are_named():
+    clip = hub.family_of({"model_type": "clip"}).from_config
+    with pytest.raises(PretrainedError, match="clip with hidden_act 'gelu' of texts and 'quick_gelu' of images"):
+        clip({"model_type": "clip", "text_config": {"hidden_act": "gelu"}})
+    assert clip({"text_config": {"vocab_size": 7}, "text_config_dict": {"vocab_size": 9}}).vocab == 9
 
 
 def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
