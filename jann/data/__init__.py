@@ -13,6 +13,7 @@ from jann.data.audio import (
     random_mask,
     random_shift,
     read_wav,
+    speech_spectrogram,
     write_wav,
 )
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
@@ -81,6 +82,7 @@ __all__ = [
     "read_series",
     "read_squad",
     "read_wav",
+    "speech_spectrogram",
     "synthesise",
     "train_bpe",
     "whole_windows",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids, whole
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, inputs_of, ready, stop_ids, whole
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -55,7 +55,7 @@ def beam_search(
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)
     params = ready(model, params)
-    tokens, lengths = packed(prompts, model.vocab)
+    tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
     return _searched(
         model, params, tokens, lengths, length_penalty, repetition_penalty, as_partial(logits_processor),

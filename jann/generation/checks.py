@@ -28,6 +28,14 @@ def ready(model: Model, params: Tree) -> Tree:
     return listed(model, params)
 
 
+def inputs_of(model: Model, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts -> (inputs[rows, time, ...], lengths[rows]): what the model says that it reads, or else ids of tokens
+
+    Raises ValueError naming the prompt that does not fit.
+    """
+    return model.inputs(prompts) if hasattr(model, "inputs") else packed(prompts, model.vocab)
+
+
 def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Lists of ids -> (tokens[rows, time], lengths[rows]), filled with zeros to a multiple, so that few shapes compile.
 
@@ -63,9 +71,12 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
     if hasattr(model, "begin"):
         if limit is not None and lengths.max() > limit:
             raise ValueError(f"a prompt of {lengths.max()} tokens is more than the model's {limit} positions: cut it")
-        if limit is not None and new + 1 > limit:
-            raise ValueError(f"the first token and {new} new ones are more than the {limit} positions: ask for fewer")
-        return new + 1
+        first = len(getattr(model, "begin_tokens", (0,)))
+        if limit is not None and new + first > limit:
+            raise ValueError(
+                f"{new} new tokens behind the first, {first}, are more than the {limit} positions: ask for fewer"
+            )
+        return new + first
     if limit is not None and lengths.max() + new > limit:
         beside = f" beside its {model.places} vectors" if hasattr(model, "places") else ""
         raise ValueError(

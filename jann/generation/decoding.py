@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids, whole
+from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, inputs_of, ready, stop_ids, whole
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
@@ -83,7 +83,7 @@ def generate(
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, repetition_penalty, no_repeat)
     params, processor = ready(model, params), as_partial(logits_processor)
-    tokens, lengths = packed(prompts, model.vocab)
+    tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
     tokens, lengths = tokens.repeat(samples, 0), lengths.repeat(samples, 0)
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
@@ -111,7 +111,7 @@ def stream(
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
     stops, params = stop_ids(stop), ready(model, params)
-    tokens, lengths = packed([prompt], model.vocab)
+    tokens, lengths = inputs_of(model, [prompt])
     room, top_k = checked_room(model, tokens, lengths, new), sampling.pop("top_k")
 
     def made():

@@ -31,6 +31,7 @@ from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_b
 from jann.models.vgg import VGG
 from jann.models.vit import ViT
 from jann.models.wavenet import WaveNet
+from jann.models.whisper import Whisper
 
 __all__ = [
     "AttentionSeq2Seq",
@@ -75,6 +76,7 @@ __all__ = [
     "VGG",
     "ViT",
     "WaveNet",
+    "Whisper",
     "absolute",
     "chain",
     "elbo",

@@ -5,6 +5,7 @@ from jann.pretrained.hub import PretrainedError, from_pretrained, local_folder, 
 from jann.pretrained.prompts import begin_tokens, chat_prompt, stop_tokens
 from jann.pretrained.sentences import minilm_folder, sentence_encoder
 from jann.pretrained.tables import WeightsError
+from jann.pretrained.whisper import speech_tokens
 
 __all__ = [
     "PretrainedError",
@@ -19,6 +20,7 @@ __all__ = [
     "resnet",
     "save_pretrained",
     "sentence_encoder",
+    "speech_tokens",
     "stop_tokens",
     "unet",
 ]

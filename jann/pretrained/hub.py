@@ -51,6 +51,7 @@ FAMILIES = {
     "roberta": "bert",
     "t5": "t5",
     "vit": "vit",
+    "whisper": "whisper",
     "xlm-roberta": "bert",
 }
 

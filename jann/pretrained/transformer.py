@@ -26,7 +26,8 @@ def from_config(config: dict, names: Sequence[str] = ()) -> Transformer:
     config = respelt(config, hidden_size="d_model", num_hidden_layers="encoder_layers")
     config = respelt(config, num_attention_heads="encoder_attention_heads")
     heads, hidden = config.get("encoder_attention_heads", 16), config.get("encoder_ffn_dim", 4096)
-    refuse(config, decoder_attention_heads=heads, decoder_ffn_dim=hidden, tie_word_embeddings=True)
+    sizes = {"decoder_attention_heads": 16, "decoder_ffn_dim": 4096, **config}
+    refuse(sizes, decoder_attention_heads=heads, decoder_ffn_dim=hidden, tie_word_embeddings=True)
     vocab = config.get("vocab_size", 58_101 if name == "MarianMTModel" else 50_265)
     refuse(config, share_encoder_decoder_embeddings=True, decoder_vocab_size=vocab)
     given = config.get("decoder_start_token_id")
@@ -92,6 +93,19 @@ def copies(model: Transformer) -> dict[str, str]:
 
 
 def table(model: Transformer, names: Sequence[str]) -> Table:
+    sides = ("encoder", "decoder")
+    return (
+        ("model.shared.weight", "tokens/table", None),
+        *((f"model.{side}.embed_positions.weight", f"{side}/positions/table", None) for side in sides),
+        *(row for side in sides for row in norm(f"model.{side}.layernorm_embedding", f"{side}/embedded_norm")),
+        *halves(),
+        ("final_logits_bias", "logits/bias", "1 vocab -> vocab"),
+    )
+
+
+def halves() -> Table:
+    """Blocks of an encoder and a decoder, and the norms behind them, as this family and Whisper name them."""
+
     def attention(theirs: str, ours: str) -> Table:
         parts = (("q", "query"), ("k", "key"), ("v", "value"))
         return (
@@ -104,18 +118,11 @@ def table(model: Transformer, names: Sequence[str]) -> Table:
         *attention("self_attn", "self"), *attention("encoder_attn", "cross"), *dense("fc1", "mlp_in"),
         *dense("fc2", "mlp_out"), *norm("final_layer_norm", "mlp_norm"),
     )  # fmt: skip
-    sides = (
+    return tuple(
         row
         for side in ("encoder", "decoder")
         for row in (
             *((f"model.{side}.layers.*.{theirs}", f"{side}/blocks/*/{ours}", axes) for theirs, ours, axes in block),
-            (f"model.{side}.embed_positions.weight", f"{side}/positions/table", None),
-            *norm(f"model.{side}.layernorm_embedding", f"{side}/embedded_norm"),
             *norm(f"model.{side}.layer_norm", f"{side}/norm"),
         )
-    )
-    return (
-        ("model.shared.weight", "tokens/table", None),
-        *sides,
-        ("final_logits_bias", "logits/bias", "1 vocab -> vocab"),
     )

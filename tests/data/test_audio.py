@@ -161,3 +161,27 @@ def test_integers_other_than_int16_are_refused(take):
     for dtype in (np.uint8, np.int32):
         with pytest.raises(TypeError, match=f"audio is {np.dtype(dtype).name}: give int16, or floats within"):
             take(np.zeros(1000, dtype))
+
+
+def test_what_whisper_hears_is_what_transformers_makes_of_it():
+    """The numbers are of its WhisperFeatureExtractor, version 5.23."""
+    time = np.arange(16_000) / 16_000
+    sweep = (0.5 * np.sin(2 * np.pi * (300 + 400 * time) * time)).astype(np.float32)
+    heard = audio.speech_spectrogram(sweep, 16_000)
+    assert heard.shape == (3000, 80)
+    known = {(0, 5): 1.3052101, (10, 8): 1.3093259, (50, 20): 0.9833211, (99, 30): 0.8851535, (2999, 79): -0.5490681}
+    for place, value in known.items():
+        np.testing.assert_allclose(heard[place], value, atol=1e-4)
+    longer = audio.speech_spectrogram(np.tile(sweep, (2, 31)), 16_000)
+    assert longer.shape == (2, 3000, 80)
+    np.testing.assert_allclose(longer[1, 100:200], longer[0, 200:300], atol=1e-3)
+    whole = np.round(32768 * sweep).astype(np.int16)
+    np.testing.assert_allclose(audio.speech_spectrogram(whole, 16_000)[:90], heard[:90], atol=0.02)
+    assert audio.speech_spectrogram(sweep, 16_000, bands=128).shape == (3000, 128)
+    with pytest.raises(ValueError, match="audio at 8000 samples a second: resample it to 16000"):
+        audio.speech_spectrogram(sweep, 8000)
+
+
+def test_filters_of_speech_have_an_area_of_one():
+    filters = audio.speech_filters(16_000, 4096, 80)
+    np.testing.assert_allclose(filters.sum(0) * 16_000 / 4096, 1, atol=0.05)

@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "vit")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "vit", "whisper")
 
 
 def close(found, want, bar):
@@ -231,6 +231,21 @@ def test_clip(golden):
     close(taps["image/block"][-1], g.outputs["plain.vision_last_hidden_state"], g.bar("plain.vision_last_hidden_state"))
     images, tokens = np.moveaxis(g.inputs["loss.pixel_values"], 1, -1), g.inputs["loss.input_ids"]
     check_gradients(g, lambda params: jann.models.pair_loss(g.model(params, images, tokens)))
+
+
+def test_whisper(golden):
+    g = golden("whisper")
+    heard, tokens = np.moveaxis(g.inputs["plain.input_features"], 1, -1), g.inputs["plain.decoder_input_ids"]
+    logits, taps = run(g, heard, tokens)
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    for side in ("encoder", "decoder"):
+        for i, layer in enumerate([taps[f"{side}/embedded"], *taps[f"{side}/block"][:-1], taps[f"{side}/normed"]]):
+            output = f"plain.{side}_hidden_states.{i}"
+            close(layer, g.outputs[output], g.bar(output))
+    heard, labels = np.moveaxis(g.inputs["loss.input_features"], 1, -1), g.inputs["loss.labels"]
+    begin = np.full((len(labels), 1), g.model.begin_tokens[0])
+    tokens = np.concatenate([begin, np.maximum(labels[:, :-1], 0)], 1)
+    check_gradients(g, lambda params: cross_entropy(g.model(params, heard, tokens), labels))
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

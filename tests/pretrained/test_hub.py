@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,16 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT
-from jann.pretrained import PretrainedError, WeightsError, chat_prompt, from_pretrained, hub, save_pretrained
+from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT, Whisper
+from jann.pretrained import (
+    PretrainedError,
+    WeightsError,
+    chat_prompt,
+    from_pretrained,
+    hub,
+    save_pretrained,
+    speech_tokens,
+)
 from jann.pretrained.gemma import from_config as gemma_of
 from jann.pretrained.llama import from_config as llama_of
 
@@ -65,6 +74,7 @@ MODELS = {
     "bart": Transformer(11, 8, 1, 2, 12, 1, exact_gelu, epsilon=1e-5, begin_token=2, scaled=False, **LEARNED),
     "mbart": Transformer(11, 8, 1, 2, 12, 2, epsilon=1e-5, norm_first=True, **LEARNED),
     "pegasus": Transformer(11, 8, 1, 2, 12, 1, epsilon=1e-5, norm_first=True, logits_bias=True),
+    "whisper": Whisper(11, 3, 8, 1, 2, 12, 2, places=4, positions=6, activation=jax.nn.relu, begin_tokens=(5,)),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
     "clip": CLIP(4, 2, 1, 8, 1, 2, 10, 11, 6, 6, 2, 3, 7, shared=5, end_token=None, activation=jax.nn.relu),
@@ -276,6 +286,20 @@ def test_transformers_that_no_family_is_like_and_sides_that_differ(tmp_path, dra
     assert marian({"model_type": "marian"}).begin_token == 58_100
 
 
+def test_what_whisper_is_told_to_do():
+    names = ("startoftranscript", "en", "de", "transcribe", "translate", "notimestamps")
+    ids = {f"<|{name}|>": i for i, name in enumerate(names)}
+    tokenizer = SimpleNamespace(token_to_id=ids.get)
+    assert speech_tokens(tokenizer) == (0, 1, 3, 5)
+    assert speech_tokens(tokenizer, "de", "translate", timestamps=True) == (0, 2, 4)
+    assert speech_tokens(tokenizer, None) == (0, 5)
+    with pytest.raises(ValueError, match=r"the tokenizer has no <\|german\|>: languages have two letters"):
+        speech_tokens(tokenizer, "german")
+    whisper = hub.family_of({"model_type": "whisper"}).from_config
+    with pytest.raises(PretrainedError, match="whisper with decoder_ffn_dim=1536 is not supported, only .*=64"):
+        whisper({"model_type": "whisper", "encoder_ffn_dim": 64})
+
+
 def test_learned_positions_have_an_end(drawn):
     bart, tokens = MODELS["bart"], np.ones((1, 7), int)
     params = drawn(bart)
@@ -284,7 +308,7 @@ def test_learned_positions_have_an_end(drawn):
             bart(params, inputs, written)
     with pytest.raises(ValueError, match="a prompt of 7 tokens is more than the model's 6 positions"):
         generate(bart, params, tokens.tolist(), 3)
-    with pytest.raises(ValueError, match="the first token and 6 new ones are more than the 6 positions"):
+    with pytest.raises(ValueError, match="6 new tokens behind the first, 1, are more than the 6 positions"):
         generate(bart, params, [[1, 2]], 6)
     made = generate(bart, params, [[1, 2], [3] * 6], 5)  # padded beyond its positions
     want = jnp.argmax(bart(params, jnp.array([[1, 2]]), jnp.array([[2, *made.tokens[0, :4]]])), -1)
