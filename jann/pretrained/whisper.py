@@ -68,6 +68,7 @@ def to_config(model: Whisper) -> dict:
         "max_target_positions": model.positions,
         "activation_function": activation_name(model.activation),
         "decoder_start_token_id": model.begin_tokens[0],
+        "pad_token_id": min(50_256, model.vocab - 1),  # which transformers wants within the vocabulary
         "is_encoder_decoder": True,
         "tie_word_embeddings": True,
     }
