@@ -16,12 +16,14 @@ END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to
 def begin_tokens(folder: str | Path) -> list[int]:
     """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
 
-    What tokenizer_config.json says counts; where it says nothing, Llama and Mistral have one.
+    What tokenizer_config.json says counts; where it says nothing, tokenizers of Llama's classes have one, and where no
+    class is named either, Llama and Mistral.
     """
-    config = read_config(Path(folder))
-    adds = tokenizer_options(folder).get("add_bos_token", config.get("model_type") in ("llama", "mistral"))
+    config, options = read_config(Path(folder)), tokenizer_options(folder)
+    kind = options.get("tokenizer_class") or config.get("tokenizer_class")
+    usual = "Llama" in kind if kind else config.get("model_type") in ("llama", "mistral")
     token = config.get("bos_token_id")
-    return [token] if adds and token is not None else []
+    return [token] if options.get("add_bos_token", usual) and token is not None else []
 
 
 def stop_tokens(folder: str | Path) -> list[int]:

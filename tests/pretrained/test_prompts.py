@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from jann.pretrained import PretrainedError, chat_prompt
+from jann.pretrained import PretrainedError, begin_tokens, chat_prompt
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 HI = [{"role": "user", "content": "hi"}]
@@ -112,6 +112,26 @@ def test_special_tokens_of_their_own_file(tmp_path):
     folder_with(tmp_path, chat_template=template)
     with pytest.raises(PretrainedError, match="special_tokens_map.json is not whole JSON"):
         chat_prompt(folder, HI)
+
+
+def test_what_begins_a_text_hangs_on_the_class_of_the_tokenizer(tmp_path):
+    """Folders of model_type llama with GPT-2's tokenizer (SmolLM) have a bos_token_id that begins no text."""
+    for model, options, begin in (
+        ("llama", {}, [1]),
+        ("mistral", {"tokenizer_class": "LlamaTokenizerFast"}, [1]),
+        ("llama", {"tokenizer_class": "GPT2Tokenizer"}, []),
+        ("llama", {"tokenizer_class": "PreTrainedTokenizerFast"}, []),
+        ("llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": False}, []),
+        ("qwen2", {}, []),
+        ("gpt2", {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}, [1]),
+    ):
+        folder_with(tmp_path, **options)
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model, "bos_token_id": 1}))
+        assert begin_tokens(tmp_path) == begin
+    folder_with(tmp_path)
+    config = {"model_type": "llama", "bos_token_id": 1, "tokenizer_class": "GPT2Tokenizer"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert begin_tokens(tmp_path) == []
 
 
 def test_several_templates_of_a_folder(tmp_path):
