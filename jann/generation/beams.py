@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, packed, ready, stop_ids, whole
+from jann.generation.checks import Prompts, checked_options, checked_room, packed, processor_of, ready, stop_ids, whole
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -26,6 +26,7 @@ def beam_search(
     results: int = 1,
     length_penalty: float = 1.0,
     stop: int | Sequence[int] = (),
+    least: int = 0,
     early: bool = False,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
@@ -42,8 +43,8 @@ def beam_search(
     early:  end a prompt as soon as it has `beams` finished sequences; else when no open one can still become better
             than the worst of them, judged at its present length
 
-    prompts, stop, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors these
-    raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
+    prompts, stop, least, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors
+    these raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
     published models give the same sequences.
     """
     whole(new=new, beams=beams, results=results, pad=pad)
@@ -54,12 +55,13 @@ def beam_search(
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)
-    params = ready(model, params)
+    stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = packed(prompts, model.vocab)
     room = checked_room(model, tokens, lengths, new)
+    processor = processor_of(logits_processor, model, lengths.repeat(beams), least, new, stops)
     return _searched(
-        model, params, tokens, lengths, length_penalty, repetition_penalty, as_partial(logits_processor),
-        new=new, room=room, beams=beams, results=results, stop=stop_ids(stop), early=early, no_repeat=no_repeat,
+        model, params, tokens, lengths, length_penalty, repetition_penalty, processor,
+        new=new, room=room, beams=beams, results=results, stop=stops, early=early, no_repeat=no_repeat,
         pad=pad, dtype=jnp.dtype(dtype),
     )  # fmt: skip
 

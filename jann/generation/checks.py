@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 
 from jann.core import Model, check, listed
 from jann.drawing import checked_key
+from jann.generation.choice import stopped_late
 from jann.trees import Tree
 
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
@@ -109,10 +110,23 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
         raise ValueError(f"no_repeat={no_repeat} is the size of an n-gram: at least 1")
 
 
-def as_partial(processor: Callable | None) -> Partial | None:
-    """A function as a pytree, which compiled programs take for an argument. Raises TypeError for what is no function"""
-    if processor is None or isinstance(processor, Partial):
-        return processor
-    if not callable(processor):
+def processor_of(
+    processor: Callable | None, model: Model, lengths: np.ndarray, least: int, new: int, stop: tuple[int, ...]
+) -> Partial | None:
+    """A function as a pytree, which compiled programs take for an argument, behind one that holds stop tokens back.
+
+    lengths:  of each row's prompt; what an encoder-decoder makes begins with one token
+
+    Raises TypeError for what is no function, ValueError where `least` is not among 0 .. new.
+    """
+    if not (processor is None or callable(processor)):
         raise TypeError(f"logits_processor={processor!r}: give a function of (logits, tokens, lengths)")
-    return Partial(processor)
+    whole(least=least)
+    if not 0 <= least <= new:
+        raise ValueError(f"least={least}: at most new={new} tokens are made, so give 0 to {new}")
+    if processor is not None and not isinstance(processor, Partial):
+        processor = Partial(processor)
+    if not (least and stop):
+        return processor
+    begin = np.ones_like(lengths) if hasattr(model, "begin") else lengths
+    return Partial(stopped_late, begin + least, np.array(stop), processor)

@@ -203,6 +203,40 @@ def test_a_processor_of_ones_own_forbids_what_it_will(decoder):
         generate(model, params, PROMPTS, 12, logits_processor=1.3)
 
 
+def test_a_row_may_not_end_before_it_has_the_least(decoder):
+    """As with a processor of one's own that forbids the stop tokens so long, in rows of any length."""
+    model, params = decoder("gpt2")
+    begin = jnp.array([len(prompt) for prompt in PROMPTS])
+
+    def likelier(logits, tokens, lengths):
+        return logits.at[:, 3].add(2.0)
+
+    def later(begin, logits, tokens, lengths):
+        early = (lengths - begin < 5)[:, None]
+        return likelier(jnp.where(early, logits.at[:, jnp.array([3, 0])].set(-jnp.inf), logits), tokens, lengths)
+
+    def both(make, rows, **options):
+        own = Partial(later, jnp.repeat(begin, rows))
+        found = make(model, params, PROMPTS, 12, logits_processor=likelier, stop=[3, 0], least=5, **options)
+        want = make(model, params, PROMPTS, 12, logits_processor=own, stop=[3, 0], **options)
+        jax.tree.map(np.testing.assert_array_equal, found, want)
+        return found
+
+    plain = generate(model, params, PROMPTS, 12, logits_processor=likelier, stop=[3, 0])
+    made, (best, _) = both(generate, 1), both(beam_search, 3, beams=3)
+    both(generate, 2, key=jax.random.key(1), samples=2)
+    assert plain.lengths.min() < 5 < min(made.lengths.min(), best.lengths.min())
+    for prompt, row, length in zip(PROMPTS, made.tokens, made.lengths, strict=True):
+        streamed = stream(model, params, prompt, 12, logits_processor=likelier, stop=[3, 0], least=5)
+        assert list(streamed) == row[: int(length)].tolist()
+    assert (generate(model, params, PROMPTS, 12, stop=range(10), least=12).tokens == 10).all()
+    for least in (-1, 13):
+        with pytest.raises(ValueError, match=f"least={least}: at most new=12 tokens are made, so give 0 to 12"):
+            stream(model, params, [1], 12, stop=3, least=least)
+    with pytest.raises(TypeError, match="least=2.5: give a whole number"):
+        generate(model, params, PROMPTS, 12, stop=3, least=2.5)
+
+
 def test_temperature_may_be_traced(decoder):
     model, params = decoder("gpt2")
 
