@@ -1,16 +1,28 @@
-"""How a published model wants to be asked: what begins and ends its texts, and its chat template."""
+"""How a published model wants to be asked: what begins and ends its texts, how they are drawn, its chat template."""
 
 import functools
 import json
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
+from jann.pretrained.hub import CONFIG, TEMPLATES, PretrainedError, read_config, read_json
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
+
+# Settings of generation_config.json, under their names in `generate`, and the value with which each changes nothing.
+ALWAYS = {"min_new_tokens": ("least", 0), "repetition_penalty": ("repetition_penalty", 1),
+          "no_repeat_ngram_size": ("no_repeat", 0)}  # fmt: skip
+SAMPLING = {"temperature": ("temperature", 1), "top_k": ("top_k", 0), "top_p": ("top_p", 1), "min_p": ("min_p", 0)}
+NOT_FOLLOWED = {
+    "num_beams": 1, "min_length": 0, "stop_strings": None, "bad_words_ids": None, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "sequence_bias": None,
+    "exponential_decay_length_penalty": None, "encoder_repetition_penalty": 1, "encoder_no_repeat_ngram_size": 0,
+    "typical_p": 1, "top_h": None, "epsilon_cutoff": 0, "eta_cutoff": 0, "guidance_scale": 1, "penalty_alpha": 0,
+}  # fmt: skip
 
 
 def begin_tokens(folder: str | Path) -> list[int]:
@@ -34,6 +46,28 @@ def stop_tokens(folder: str | Path) -> list[int]:
         if found is not None:
             return found if isinstance(found, list) else [found]
     return []
+
+
+def generation_options(folder: str | Path) -> dict[str, Any]:
+    """What generation_config.json, or without it config.json, says of a model's use: options of `generate`.
+
+        made = generate(model, params, prompts, new, key=key, **generation_options(folder))
+
+    "stop" is always there; "least", "repetition_penalty" and "no_repeat" where they are set; and where it says
+    do_sample, "temperature" and what is set of "top_k", "top_p" and "min_p", which need the key. (transformers' own
+    top_k=50, for a folder that samples and names none, is left out.)
+
+    Warns of settings that change what is made and that `generate` does not follow.
+    """
+    files = (Path(folder) / name for name in ("generation_config.json", CONFIG))
+    said = next((read_json(file) for file in files if file.exists()), {})
+    names = {**ALWAYS, **(SAMPLING if said.get("do_sample") else {})}
+    options = {"stop": stop_tokens(folder), **({"temperature": 1.0} if said.get("do_sample") else {})}
+    options |= {ours: said[name] for name, (ours, same) in names.items() if said.get(name) not in (None, same)}
+    others = [f"{name}={said[name]!r}" for name, same in NOT_FOLLOWED.items() if said.get(name) not in (None, same)]
+    if others:
+        warnings.warn(f"{folder} says {', '.join(others)} of its use, which is not followed", stacklevel=2)
+    return options
 
 
 def chat_prompt(
