@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jann.pretrained.hub import CONFIG, TEMPLATES, PretrainedError, read_config, read_json
+from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
@@ -40,12 +40,8 @@ def begin_tokens(folder: str | Path) -> list[int]:
 
 def stop_tokens(folder: str | Path) -> list[int]:
     """The ids that end a text, from generation_config.json or config.json."""
-    for name in ("generation_config.json", "config.json"):
-        file = Path(folder) / name
-        found = read_json(file).get("eos_token_id") if file.exists() else None
-        if found is not None:
-            return found if isinstance(found, list) else [found]
-    return []
+    found = next((said["eos_token_id"] for said in said_of_use(folder) if said.get("eos_token_id") is not None), [])
+    return found if isinstance(found, list) else [found]
 
 
 def generation_options(folder: str | Path) -> dict[str, Any]:
@@ -59,8 +55,7 @@ def generation_options(folder: str | Path) -> dict[str, Any]:
 
     Warns of settings that change what is made and that `generate` does not follow.
     """
-    files = (Path(folder) / name for name in ("generation_config.json", CONFIG))
-    said = next((read_json(file) for file in files if file.exists()), {})
+    said = said_of_use(folder)[0]
     names = {**ALWAYS, **(SAMPLING if said.get("do_sample") else {})}
     options = {"stop": stop_tokens(folder), **({"temperature": 1.0} if said.get("do_sample") else {})}
     options |= {ours: said[name] for name, (ours, same) in names.items() if said.get(name) not in (None, same)}
@@ -68,6 +63,12 @@ def generation_options(folder: str | Path) -> dict[str, Any]:
     if others:
         warnings.warn(f"{folder} says {', '.join(others)} of its use, which is not followed", stacklevel=2)
     return options
+
+
+def said_of_use(folder: str | Path) -> list[dict[str, Any]]:
+    """What generation_config.json holds, where it is there, and config.json, which must be."""
+    file = Path(folder) / "generation_config.json"
+    return [*([read_json(file)] if file.exists() else []), read_config(Path(folder))]
 
 
 def chat_prompt(

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from jann.pretrained import PretrainedError, begin_tokens, chat_prompt, generation_options
+from jann.pretrained import PretrainedError, begin_tokens, chat_prompt, generation_options, stop_tokens
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 HI = [{"role": "user", "content": "hi"}]
@@ -135,6 +135,9 @@ def test_what_begins_a_text_hangs_on_the_class_of_the_tokenizer(tmp_path):
 
 
 def test_options_of_generation_under_our_names(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"eos_token_id": 5, "repetition_penalty": 1.2}))
+
     def options(**said):
         (tmp_path / "generation_config.json").write_text(json.dumps(said))
         return generation_options(tmp_path)
@@ -144,16 +147,19 @@ def test_options_of_generation_under_our_names(tmp_path):
         "stop": [2, 3], "temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.05
     }  # fmt: skip
     assert options(**{**sampled, "do_sample": False, "repetition_penalty": 1.1}) == {
-        "stop": [], "repetition_penalty": 1.1
+        "stop": [5], "repetition_penalty": 1.1
     }  # fmt: skip
-    assert options(do_sample=True, top_k=0, top_p=1.0, min_p=None) == {"stop": [], "temperature": 1.0}
-    assert options(no_repeat_ngram_size=3, min_new_tokens=4) == {"stop": [], "no_repeat": 3, "least": 4}
-    assert options(repetition_penalty=1.0, no_repeat_ngram_size=0, min_new_tokens=0, num_beams=1) == {"stop": []}
+    assert options(do_sample=True, top_k=0, top_p=1.0, min_p=None) == {"stop": [5], "temperature": 1.0}
+    assert options(no_repeat_ngram_size=3, min_new_tokens=4) == {"stop": [5], "no_repeat": 3, "least": 4}
+    assert options(repetition_penalty=1.0, no_repeat_ngram_size=0, min_new_tokens=0, num_beams=1) == {"stop": [5]}
     with pytest.warns(UserWarning, match=r"says num_beams=4, forced_eos_token_id=2 of its use, which is not followed"):
-        assert options(num_beams=4, forced_eos_token_id=2, length_penalty=2.0) == {"stop": []}
+        assert options(num_beams=4, forced_eos_token_id=2, length_penalty=2.0) == {"stop": [5]}
     (tmp_path / "generation_config.json").unlink()
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5, "repetition_penalty": 1.2}))
     assert generation_options(tmp_path) == {"stop": [5], "repetition_penalty": 1.2}
+    config.unlink()
+    for read in (generation_options, stop_tokens, begin_tokens):
+        with pytest.raises(FileNotFoundError, match=r"config\.json is missing: give a folder as published"):
+            read(tmp_path)
 
 
 def test_several_templates_of_a_folder(tmp_path):
