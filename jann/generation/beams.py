@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, checked_options, checked_room, packed, processor_of, ready, stop_ids, whole
+from jann.generation.checks import (
+    Prompts,
+    cache_dtype,
+    checked_options,
+    checked_room,
+    packed,
+    processor_of,
+    ready,
+    stop_ids,
+    whole,
+)
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -62,7 +72,7 @@ def beam_search(
     return _searched(
         model, params, tokens, lengths, length_penalty, repetition_penalty, processor,
         new=new, room=room, beams=beams, results=results, stop=stops, early=early, no_repeat=no_repeat,
-        pad=pad, dtype=jnp.dtype(dtype),
+        pad=pad, dtype=cache_dtype(dtype),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -18,9 +19,12 @@ Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
 def ready(model: Model, params: Tree) -> Tree:
     """The model's parameters in the form for decoding, blocks listed.
 
-    Raises ValueError where the model does not tell the next token, ShapeError where the parameters are not its own:
-    the compiled programs call its `features`, which look at neither, and of another model's make NaN or nonsense.
+    Raises TypeError for what is no model, ValueError where it does not tell the next token, ShapeError where the
+    parameters are not its own: the compiled programs call its `features`, which look at neither, and of another model's
+    make NaN or nonsense.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"a model comes first, then its parameters: got {type(model).__name__} in the model's place")
     if not (hasattr(model, "begin") or hasattr(model, "cache")):
         raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
     if getattr(model, "labels", 0):
@@ -71,6 +75,13 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
         )
     room = tokens.shape[1] + new
     return room if limit is None else min(room, limit)
+
+
+def cache_dtype(dtype: Any) -> np.dtype:
+    """Raises TypeError for what is no floating dtype: keys and values as integers would all be 0."""
+    if not jnp.issubdtype(dtype := jnp.dtype(dtype), jnp.floating):
+        raise TypeError(f"dtype={dtype.name}: a cache holds floating numbers, such as float32 or bfloat16")
+    return dtype
 
 
 def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
-from jann.generation.checks import Prompts, checked_options, checked_room, packed, processor_of, ready, stop_ids, whole
+from jann.generation.checks import (
+    Prompts,
+    cache_dtype,
+    checked_options,
+    checked_room,
+    packed,
+    processor_of,
+    ready,
+    stop_ids,
+    whole,
+)
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
@@ -92,7 +102,7 @@ def generate(
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
         model, params, tokens, lengths, key, numbers, repetition_penalty, processor,
-        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stops, pad=pad, dtype=jnp.dtype(dtype),
+        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stops, pad=pad, dtype=cache_dtype(dtype),
     )  # fmt: skip
 
 
@@ -110,7 +120,7 @@ def stream(
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
     processor, least = options.pop("logits_processor", None), options.pop("least", 0)
-    dtype = jnp.dtype(options.pop("dtype", "float32"))
+    dtype = cache_dtype(options.pop("dtype", "float32"))
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)

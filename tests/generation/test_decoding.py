@@ -451,6 +451,11 @@ def test_unknown_options_and_other_vocabularies_are_errors(decoder):
         beam_search(model, params, [[1]], 4, length_penalty=float("nan"))
     with pytest.raises(TypeError, match="topk"):
         generate(model, params, [[1]], 4, topk=3)
+    for made in (generate, beam_search, lambda *args, **options: stream(*args[:2], [1], 4, **options)):
+        with pytest.raises(TypeError, match="dtype=int8: a cache holds floating numbers"):
+            made(model, params, [[1]], 4, dtype="int8")
+        with pytest.raises(TypeError, match="a model comes first, then its parameters: got dict in the model's place"):
+            made(params, model, [[1]], 4)
     other = jann.models.GPT2(vocab=12, positions=40, embed=16, layers=1, heads=2)
     with pytest.raises(ValueError, match="the draft has 12 tokens and the model 11"):
         speculate(model, params, other, params, [[1]], 4)
