@@ -330,6 +330,22 @@ def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
     np.testing.assert_array_equal(one.tokens, generate(model, params, [prompt], 6).tokens)
 
 
+def test_beams_that_never_end_early_find_what_is_worth_more_when_longer(decoder):
+    model, params = decoder("gpt2", 10.0)
+
+    def found(early, length_penalty):
+        prompts, stop = [[i] for i in range(11)], [1, 2, 4, 6, 8]
+        return beam_search(
+            model, params, prompts, 16, beams=2, stop=stop, length_penalty=jnp.array(length_penalty), early=early
+        )
+
+    (plain, scores), (never, better) = found(False, 1.5), found("never", 1.5)
+    assert (better >= scores).all() and (longer := better > scores + 1e-4).any()
+    assert (never.lengths[longer] > plain.lengths[longer]).all()
+    (plain, _), (never, _) = found(False, -1.0), found("never", -1.0)
+    np.testing.assert_array_equal(plain.tokens, never.tokens)
+
+
 def test_a_finished_beam_is_worth_its_own_length(decoder):
     model, params = decoder("gpt2", 3.0)
     prompt, vocab = [4, 2], model.vocab
@@ -443,7 +459,7 @@ def test_unknown_options_and_other_vocabularies_are_errors(decoder):
         (generate, {"key": jax.random.key(0), "top_k": 5.0}, "top_k=5.0: give a whole number"),
         (generate, {"no_repeat": 2.0}, "no_repeat=2.0: give a whole number"),
         (generate, {"pad": None}, "pad=None: give a whole number"),
-        (beam_search, {"early": "never"}, "early='never': give True or False"),
+        (beam_search, {"early": "always"}, "early='always': give True, False or 'never'"),
     ):
         with pytest.raises(TypeError, match=message):
             made(model, params, [[1]], **{"new": 4, **options})
