@@ -1,8 +1,9 @@
 """Goes on from a prompt with a published model: python -m jann.generate FOLDER "Once upon a time"
 
 FOLDER holds config.json, safetensors and tokenizer.json, as published, or is the name of a repository on the Hugging
-Face Hub (extra `jann[hub]`). The text streams as it is made. With --chat, the prompt is what is said first to a chat
-model; at a terminal the conversation goes on until an empty line.
+Face Hub (extra `jann[hub]`). Where no option says otherwise, its generation_config.json does. The text streams as it is
+made. With --chat, the prompt is what is said first to a chat model; at a terminal the conversation goes on until an
+empty line.
 """
 
 import sys
@@ -14,14 +15,14 @@ import tyro
 
 from jann.data import load_tokenizer
 from jann.generation import for_decoding, generate, stream
-from jann.pretrained import begin_tokens, chat_prompt, from_pretrained, local_folder, stop_tokens
+from jann.pretrained import begin_tokens, chat_prompt, from_pretrained, generation_options, local_folder
 
 
 def main(
     folder: tyro.conf.Positional[str],
     prompt: tyro.conf.Positional[str],
     new: int = 200,
-    temperature: float = 0.0,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     repetition_penalty: float | None = None,
@@ -34,7 +35,8 @@ def main(
         folder: A Hugging Face folder (config.json, safetensors, tokenizer.json), or the name of a repository.
         prompt: The text to go on from; for an encoder-decoder, what it reads.
         new: The most tokens to make.
-        temperature: 0 takes the likeliest token each time; 1 samples as the model says.
+        temperature: 0 takes the likeliest token each time; 1 samples as the model says. By default as the folder
+            says, or 0.
         top_k: Sample from so many of the likeliest tokens only.
         top_p: Sample from the fewest tokens with so much probability only.
         repetition_penalty: Above 1, tokens that were there become less likely.
@@ -43,21 +45,24 @@ def main(
     """
     if new < 1:
         raise SystemExit(f"--new {new}: give at least one")
-    if not temperature >= 0:
+    if temperature is not None and not temperature >= 0:
         raise SystemExit(f"--temperature {temperature:g}: give 0, which takes the likeliest token, or more")
-    if temperature == 0 and (top_k is not None or top_p is not None):
-        raise SystemExit("--top-k and --top-p choose among samples: give a --temperature above 0")
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
     try:
         folder = local_folder(folder)
         tokenizer = load_tokenizer(folder)
         model, params = from_pretrained(folder)
-        params = for_decoding(model, params)
+        params, options = for_decoding(model, params), generation_options(folder)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    options = {"stop": stop_tokens(folder), "repetition_penalty": repetition_penalty}
-    if temperature > 0:
-        key = jax.random.key(seed)
-        options |= {"key": key, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    options |= {name: value for name, value in given.items() if value is not None}
+    if options.get("temperature"):
+        options["key"] = jax.random.key(seed)
+    elif top_k is not None or top_p is not None:
+        raise SystemExit("--top-k and --top-p choose among samples: give a --temperature above 0")
+    else:
+        for name in ("temperature", "top_k", "top_p", "min_p"):  # the folder's
+            options.pop(name, None)
     try:
         if hasattr(model, "begin"):
             if chat:

@@ -49,6 +49,26 @@ def test_a_wrong_option_is_said_before_the_prompt(options, message, goldens, cap
     assert capsys.readouterr().out == ""
 
 
+def test_what_the_folder_says_counts_where_no_option_does(goldens, capsys, tmp_path):
+    folder = tmp_path / "sampled"
+    shutil.copytree(goldens / "real-stories260k-llama", folder)
+
+    def told(**options):
+        generate.main(str(folder), "Once upon a time", new=32, **options)
+        return capsys.readouterr().out
+
+    greedy, penalised, sampled = told(), told(repetition_penalty=2.0), told(temperature=0.9, top_k=20, seed=1)
+    assert len({greedy, penalised, sampled}) == 3
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({"do_sample": True, "temperature": 0.9, "top_k": 20}))
+    assert told(seed=1) == sampled and told(temperature=0.0) == greedy
+    file.write_text(json.dumps({"repetition_penalty": 2.0}))
+    assert told() == penalised and told(repetition_penalty=1.0) == greedy
+    file.write_text("{")
+    with pytest.raises(SystemExit, match="generation_config.json is not whole JSON"):
+        told()
+
+
 def test_a_chat_is_put_as_its_template_says(goldens, capsys, tmp_path):
     folder = tmp_path / "chat"
     shutil.copytree(goldens / "real-stories260k-llama", folder)

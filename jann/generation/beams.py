@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, inputs_of, ready, stop_ids, whole
+from jann.generation.checks import (
+    Prompts,
+    cache_dtype,
+    checked_options,
+    checked_room,
+    inputs_of,
+    processor_of,
+    ready,
+    stop_ids,
+    whole,
+)
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
@@ -26,7 +36,8 @@ def beam_search(
     results: int = 1,
     length_penalty: float = 1.0,
     stop: int | Sequence[int] = (),
-    early: bool = False,
+    least: int = 0,
+    early: bool | str = False,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
     logits_processor: Callable | None = None,
@@ -40,27 +51,30 @@ def beam_search(
 
     beams:  sequences that are followed at once for each prompt
     early:  end a prompt as soon as it has `beams` finished sequences; else when no open one can still become better
-            than the worst of them, judged at its present length
+            than the worst of them, judged at its present length; "never" judges it at the length that suits it best,
+            which for a length_penalty above 0 is `new`
 
-    prompts, stop, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors these
-    raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
+    prompts, stop, least, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors
+    these raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
     published models give the same sequences.
     """
     whole(new=new, beams=beams, results=results, pad=pad)
-    if early not in (True, False):
-        raise TypeError(f"early={early!r}: give True or False")
+    if early not in (True, False, "never"):
+        raise TypeError(f"early={early!r}: give True, False or 'never'")
+    early = early if early == "never" else bool(early)
     if not isinstance(length_penalty, jax.core.Tracer) and not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty={length_penalty}: give a finite number, 1 for the mean")
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)
-    params = ready(model, params)
+    stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
+    processor = processor_of(logits_processor, model, lengths.repeat(beams), least, new, stops)
     return _searched(
-        model, params, tokens, lengths, length_penalty, repetition_penalty, as_partial(logits_processor),
-        new=new, room=room, beams=beams, results=results, stop=stop_ids(stop), early=early, no_repeat=no_repeat,
-        pad=pad, dtype=jnp.dtype(dtype),
+        model, params, tokens, lengths, length_penalty, repetition_penalty, processor,
+        new=new, room=room, beams=beams, results=results, stop=stops, early=early, no_repeat=no_repeat,
+        pad=pad, dtype=cache_dtype(dtype),
     )  # fmt: skip
 
 
@@ -94,7 +108,7 @@ def _searched(
 
     def going(carry):
         i, running, finished, hopeful, ended, _ = carry
-        full = early & finished["done"].all()
+        full = (early is True) & finished["done"].all()
         return (i < new) & hopeful.any() & ~full & ~ended
 
     def one(carry):
@@ -117,7 +131,7 @@ def _searched(
 
         # The finished ones: of the best `beams` candidates those that end, if they can still be among the best.
         allowed = ends & (jnp.arange(best.shape[1]) < beams)[None, :] & hopeful[:, None]
-        allowed = allowed & ~(early & finished["done"].all(1, keepdims=True))
+        allowed = allowed & ~((early is True) & finished["done"].all(1, keepdims=True))
         scored = jnp.where(allowed, best / (i + 1.0) ** length_penalty, LOWEST)
         candidates = {"seen": longer, "lengths": at + 1, "scores": scored, "done": allowed}
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), finished, candidates)
@@ -131,7 +145,8 @@ def _searched(
         moved = {name: part for name, part in state.items() if name not in ("cross", "sources")}
         state = {**state, **jax.tree.map(lambda x: x[rows], moved)}
         logits, state = step(model, params, following[:, None], jnp.ones(len(rows), jnp.int32), state)
-        possible = running[:, 0] / (i + 1.0) ** length_penalty
+        longest = jnp.where((early == "never") & (length_penalty > 0), new, i + 1.0)
+        possible = running[:, 0] / longest**length_penalty
         worst = jnp.where(finished["done"], finished["scores"], LOWEST).min(1)
         hopeful = hopeful & (possible > worst)
         return i + 1, running, finished, hopeful, ends.all(), (logits, state, seen, seen_lengths[rows] + 1)

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from jann.core import Model, check, listed
 from jann.drawing import checked_key
+from jann.generation.choice import stopped_late
 from jann.trees import Tree
 
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
@@ -17,9 +19,12 @@ Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
 def ready(model: Model, params: Tree) -> Tree:
     """The model's parameters in the form for decoding, blocks listed.
 
-    Raises ValueError where the model does not tell the next token, ShapeError where the parameters are not its own:
-    the compiled programs call its `features`, which look at neither, and of another model's make NaN or nonsense.
+    Raises TypeError for what is no model, ValueError where it does not tell the next token, ShapeError where the
+    parameters are not its own: the compiled programs call its `features`, which look at neither, and of another model's
+    make NaN or nonsense.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"a model comes first, then its parameters: got {type(model).__name__} in the model's place")
     if not (hasattr(model, "begin") or hasattr(model, "cache")):
         raise ValueError(f"{model} is no decoder: only one that tells the next token, such as GPT2 or T5, generates")
     if getattr(model, "labels", 0):
@@ -62,6 +67,11 @@ def packed(prompts: Prompts, vocab: int, multiple: int = 16) -> tuple[np.ndarray
     return tokens, lengths
 
 
+def begun_with(model: Model) -> int:
+    """How many tokens an encoder-decoder's own begin with."""
+    return len(getattr(model, "begin_tokens", (0,)))
+
+
 def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int) -> int:
     """How many tokens the cache is made for.
 
@@ -71,7 +81,7 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
     if hasattr(model, "begin"):
         if limit is not None and lengths.max() > limit:
             raise ValueError(f"a prompt of {lengths.max()} tokens is more than the model's {limit} positions: cut it")
-        first = len(getattr(model, "begin_tokens", (0,)))
+        first = begun_with(model)
         if limit is not None and new + first > limit:
             raise ValueError(
                 f"{new} new tokens behind the first, {first}, are more than the {limit} positions: ask for fewer"
@@ -85,6 +95,13 @@ def checked_room(model: Model, tokens: np.ndarray, lengths: np.ndarray, new: int
         )
     room = tokens.shape[1] + new
     return room if limit is None else min(room, limit)
+
+
+def cache_dtype(dtype: Any) -> np.dtype:
+    """Raises TypeError for what is no floating dtype: keys and values as integers would all be 0."""
+    if not jnp.issubdtype(dtype := jnp.dtype(dtype), jnp.floating):
+        raise TypeError(f"dtype={dtype.name}: a cache holds floating numbers, such as float32 or bfloat16")
+    return dtype
 
 
 def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:
@@ -124,10 +141,23 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
         raise ValueError(f"no_repeat={no_repeat} is the size of an n-gram: at least 1")
 
 
-def as_partial(processor: Callable | None) -> Partial | None:
-    """A function as a pytree, which compiled programs take for an argument. Raises TypeError for what is no function"""
-    if processor is None or isinstance(processor, Partial):
-        return processor
-    if not callable(processor):
+def processor_of(
+    processor: Callable | None, model: Model, lengths: np.ndarray, least: int, new: int, stop: tuple[int, ...]
+) -> Partial | None:
+    """A function as a pytree, which compiled programs take for an argument, behind one that holds stop tokens back.
+
+    lengths:  of each row's prompt
+
+    Raises TypeError for what is no function, ValueError where `least` is not among 0 .. new.
+    """
+    if not (processor is None or callable(processor)):
         raise TypeError(f"logits_processor={processor!r}: give a function of (logits, tokens, lengths)")
-    return Partial(processor)
+    whole(least=least)
+    if not 0 <= least <= new:
+        raise ValueError(f"least={least}: at most new={new} tokens are made, so give 0 to {new}")
+    if processor is not None and not isinstance(processor, Partial):
+        processor = Partial(processor)
+    if not (least and stop):
+        return processor
+    begin = np.full_like(lengths, begun_with(model)) if hasattr(model, "begin") else lengths
+    return Partial(stopped_late, begin + least, np.array(stop), processor)

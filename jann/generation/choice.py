@@ -1,5 +1,7 @@
 """Which token comes next: changes of the logits, and a draw from them."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -74,3 +76,17 @@ def no_repeated_ngrams(logits: jax.Array, tokens: jax.Array, lengths: jax.Array,
         return logits.at[jnp.where(same, following, logits.shape[0])].set(LOWEST, mode="drop")
 
     return jax.vmap(one)(logits, tokens, lengths)
+
+
+def stopped_late(
+    until: jax.Array,
+    stop: jax.Array,
+    processor: Callable | None,
+    logits: jax.Array,
+    tokens: jax.Array,
+    lengths: jax.Array,
+) -> jax.Array:
+    """logits[rows, vocab] without the tokens `stop` where lengths[rows] < until[rows], then by the processor"""
+    early = (lengths < until)[:, None]
+    logits = jnp.where(early & jnp.isin(jnp.arange(logits.shape[-1]), stop)[None, :], LOWEST, logits)
+    return logits if processor is None else processor(logits, tokens, lengths)

@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
-from jann.generation.checks import Prompts, as_partial, checked_options, checked_room, inputs_of, ready, stop_ids, whole
+from jann.generation.checks import (
+    Prompts,
+    cache_dtype,
+    checked_options,
+    checked_room,
+    inputs_of,
+    processor_of,
+    ready,
+    stop_ids,
+    whole,
+)
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
@@ -46,6 +56,7 @@ def generate(
     no_repeat: int | None = None,
     logits_processor: Callable | None = None,
     stop: int | Sequence[int] = (),
+    least: int = 0,
     pad: int = 0,
     samples: int = 1,
     dtype: Any = jnp.float32,
@@ -59,11 +70,12 @@ def generate(
     logits_processor:  a function of one's own, called as those two are, after them and before the sampling's options;
                tokens[rows, places] hold the prompts too, of an encoder-decoder what its decoder made:
 
-                   def longer(logits, tokens, lengths):  # no stop token 2 among the first 30 tokens
-                       return jnp.where(lengths[:, None] < 30, logits.at[:, 2].set(-jnp.inf), logits)
+                   def never(logits, tokens, lengths):  # neither of two tokens
+                       return logits.at[:, jnp.array([5, 7])].set(-jnp.inf)
 
                A program is compiled for each function; jax.tree_util.Partial(function, ...) holds arrays that change
     stop:      token ids that end a row
+    least:     so many tokens of a row come before a stop token may
     samples:   so many rows for each prompt, one after another
     dtype:     of the cache
 
@@ -82,14 +94,15 @@ def generate(
         raise ValueError(f"samples={samples}: several of a prompt differ only by sampling, which needs a key")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, repetition_penalty, no_repeat)
-    params, processor = ready(model, params), as_partial(logits_processor)
+    stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
     tokens, lengths = tokens.repeat(samples, 0), lengths.repeat(samples, 0)
+    processor = processor_of(logits_processor, model, lengths, least, new, stops)
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
         model, params, tokens, lengths, key, numbers, repetition_penalty, processor,
-        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stop_ids(stop), pad=pad, dtype=jnp.dtype(dtype),
+        new=new, room=room, top_k=top_k, no_repeat=no_repeat, stop=stops, pad=pad, dtype=cache_dtype(dtype),
     )  # fmt: skip
 
 
@@ -106,13 +119,15 @@ def stream(
     key = options.pop("key", None)
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
-    processor, dtype = as_partial(options.pop("logits_processor", None)), jnp.dtype(options.pop("dtype", "float32"))
+    processor, least = options.pop("logits_processor", None), options.pop("least", 0)
+    dtype = cache_dtype(options.pop("dtype", "float32"))
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
     stops, params = stop_ids(stop), ready(model, params)
     tokens, lengths = inputs_of(model, [prompt])
     room, top_k = checked_room(model, tokens, lengths, new), sampling.pop("top_k")
+    processor = processor_of(processor, model, lengths, least, new, stops)
 
     def made():
         logits, state, seen, seen_lengths = _begun(model, params, tokens, lengths, new=new, room=room, dtype=dtype)

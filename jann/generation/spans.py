@@ -16,8 +16,12 @@ def best_spans(
     allowed:  [..., time], the tokens that a span may hold; the others also have no share in the probabilities. What is
               asked for beyond the spans that there are has the log-probability -inf.
 
-    Raises ValueError where longest or count is less than 1, or there are not so many spans in all.
+    Raises ValueError where longest or count is less than 1, there are not so many spans in all, or a shape is another.
     """
+    if logits.ndim < 2 or logits.shape[-1] != 2:
+        raise ValueError(f"logits {list(logits.shape)}: [..., time, 2] wanted, of where an answer begins and ends")
+    if allowed is not None and allowed.shape != (tokens := logits.shape[:-1]):
+        raise ValueError(f"allowed {list(allowed.shape)} for logits {list(logits.shape)}: {list(tokens)} wanted")
     time = logits.shape[-2]
     longest = min(longest, time)
     if longest < 1 or not 1 <= count <= time * longest:

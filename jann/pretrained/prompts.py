@@ -1,7 +1,8 @@
-"""How a published model wants to be asked: what begins and ends its texts, and its chat template."""
+"""How a published model wants to be asked: what begins and ends its texts, how they are drawn, its chat template."""
 
 import functools
 import json
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,26 +14,62 @@ BEGUN = ("llama", "mistral", "gemma", "gemma2", "gemma3_text")
 REASONING = ("reasoning_content", "thinking", "reasoning")
 END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
 
+# Settings of generation_config.json, under their names in `generate`, and the value with which each changes nothing.
+ALWAYS = {"min_new_tokens": ("least", 0), "repetition_penalty": ("repetition_penalty", 1),
+          "no_repeat_ngram_size": ("no_repeat", 0)}  # fmt: skip
+SAMPLING = {"temperature": ("temperature", 1), "top_k": ("top_k", 0), "top_p": ("top_p", 1), "min_p": ("min_p", 0)}
+NOT_FOLLOWED = {
+    "num_beams": 1, "min_length": 0, "stop_strings": None, "bad_words_ids": None, "suppress_tokens": None,
+    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "sequence_bias": None,
+    "exponential_decay_length_penalty": None, "encoder_repetition_penalty": 1, "encoder_no_repeat_ngram_size": 0,
+    "typical_p": 1, "top_h": None, "epsilon_cutoff": 0, "eta_cutoff": 0, "guidance_scale": 1, "penalty_alpha": 0,
+}  # fmt: skip
+
 
 def begin_tokens(folder: str | Path) -> list[int]:
     """The id that begins a text, where the model was trained with one and its tokenizer.json does not add it.
 
-    What tokenizer_config.json says counts; where it says nothing, Llama, Mistral and Gemma have one.
+    What tokenizer_config.json says counts; where it says nothing, tokenizers of Llama's and Gemma's classes have one,
+    and where no class is named either, the models Llama, Mistral and Gemma.
     """
-    config = read_config(Path(folder))
-    adds = tokenizer_options(folder).get("add_bos_token", config.get("model_type") in BEGUN)
+    config, options = read_config(Path(folder)), tokenizer_options(folder)
+    kind = options.get("tokenizer_class") or config.get("tokenizer_class")
+    usual = ("Llama" in kind or "Gemma" in kind) if kind else config.get("model_type") in BEGUN
     token = config.get("bos_token_id")
-    return [token] if adds and token is not None else []
+    return [token] if options.get("add_bos_token", usual) and token is not None else []
 
 
 def stop_tokens(folder: str | Path) -> list[int]:
     """The ids that end a text, from generation_config.json or config.json."""
-    for name in ("generation_config.json", "config.json"):
-        file = Path(folder) / name
-        found = read_json(file).get("eos_token_id") if file.exists() else None
-        if found is not None:
-            return found if isinstance(found, list) else [found]
-    return []
+    found = next((said["eos_token_id"] for said in said_of_use(folder) if said.get("eos_token_id") is not None), [])
+    return found if isinstance(found, list) else [found]
+
+
+def generation_options(folder: str | Path) -> dict[str, Any]:
+    """What generation_config.json, or without it config.json, says of a model's use: options of `generate`.
+
+        made = generate(model, params, prompts, new, key=key, **generation_options(folder))
+
+    "stop" is always there; "least", "repetition_penalty" and "no_repeat" where they are set; and where it says
+    do_sample, "temperature" and what is set of "top_k", "top_p" and "min_p", which need the key. (transformers' own
+    top_k=50, for a folder that samples and names none, is left out.)
+
+    Warns of settings that change what is made and that `generate` does not follow.
+    """
+    said = said_of_use(folder)[0]
+    names = {**ALWAYS, **(SAMPLING if said.get("do_sample") else {})}
+    options = {"stop": stop_tokens(folder), **({"temperature": 1.0} if said.get("do_sample") else {})}
+    options |= {ours: said[name] for name, (ours, same) in names.items() if said.get(name) not in (None, same)}
+    others = [f"{name}={said[name]!r}" for name, same in NOT_FOLLOWED.items() if said.get(name) not in (None, same)]
+    if others:
+        warnings.warn(f"{folder} says {', '.join(others)} of its use, which is not followed", stacklevel=2)
+    return options
+
+
+def said_of_use(folder: str | Path) -> list[dict[str, Any]]:
+    """What generation_config.json holds, where it is there, and config.json, which must be."""
+    file = Path(folder) / "generation_config.json"
+    return [*([read_json(file)] if file.exists() else []), read_config(Path(folder))]
 
 
 def chat_prompt(

@@ -203,6 +203,40 @@ def test_a_processor_of_ones_own_forbids_what_it_will(decoder):
         generate(model, params, PROMPTS, 12, logits_processor=1.3)
 
 
+def test_a_row_may_not_end_before_it_has_the_least(decoder):
+    """As with a processor of one's own that forbids the stop tokens so long, in rows of any length."""
+    model, params = decoder("gpt2")
+    begin = jnp.array([len(prompt) for prompt in PROMPTS])
+
+    def likelier(logits, tokens, lengths):
+        return logits.at[:, 3].add(2.0)
+
+    def later(begin, logits, tokens, lengths):
+        early = (lengths - begin < 5)[:, None]
+        return likelier(jnp.where(early, logits.at[:, jnp.array([3, 0])].set(-jnp.inf), logits), tokens, lengths)
+
+    def both(make, rows, **options):
+        own = Partial(later, jnp.repeat(begin, rows))
+        found = make(model, params, PROMPTS, 12, logits_processor=likelier, stop=[3, 0], least=5, **options)
+        want = make(model, params, PROMPTS, 12, logits_processor=own, stop=[3, 0], **options)
+        jax.tree.map(np.testing.assert_array_equal, found, want)
+        return found
+
+    plain = generate(model, params, PROMPTS, 12, logits_processor=likelier, stop=[3, 0])
+    made, (best, _) = both(generate, 1), both(beam_search, 3, beams=3)
+    both(generate, 2, key=jax.random.key(1), samples=2)
+    assert plain.lengths.min() < 5 < min(made.lengths.min(), best.lengths.min())
+    for prompt, row, length in zip(PROMPTS, made.tokens, made.lengths, strict=True):
+        streamed = stream(model, params, prompt, 12, logits_processor=likelier, stop=[3, 0], least=5)
+        assert list(streamed) == row[: int(length)].tolist()
+    assert (generate(model, params, PROMPTS, 12, stop=range(10), least=12).tokens == 10).all()
+    for least in (-1, 13):
+        with pytest.raises(ValueError, match=f"least={least}: at most new=12 tokens are made, so give 0 to 12"):
+            stream(model, params, [1], 12, stop=3, least=least)
+    with pytest.raises(TypeError, match="least=2.5: give a whole number"):
+        generate(model, params, PROMPTS, 12, stop=3, least=2.5)
+
+
 def test_temperature_may_be_traced(decoder):
     model, params = decoder("gpt2")
 
@@ -294,6 +328,22 @@ def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
     np.testing.assert_allclose(found, total[best] / 3, rtol=1e-5)
     one, _ = beam_search(model, params, [prompt], 6, beams=1)
     np.testing.assert_array_equal(one.tokens, generate(model, params, [prompt], 6).tokens)
+
+
+def test_beams_that_never_end_early_find_what_is_worth_more_when_longer(decoder):
+    model, params = decoder("gpt2", 10.0)
+
+    def found(early, length_penalty):
+        prompts, stop = [[i] for i in range(11)], [1, 2, 4, 6, 8]
+        return beam_search(
+            model, params, prompts, 16, beams=2, stop=stop, length_penalty=jnp.array(length_penalty), early=early
+        )
+
+    (plain, scores), (never, better) = found(False, 1.5), found("never", 1.5)
+    assert (better >= scores).all() and (longer := better > scores + 1e-4).any()
+    assert (never.lengths[longer] > plain.lengths[longer]).all()
+    (plain, _), (never, _) = found(False, -1.0), found("never", -1.0)
+    np.testing.assert_array_equal(plain.tokens, never.tokens)
 
 
 def test_a_finished_beam_is_worth_its_own_length(decoder):
@@ -409,7 +459,7 @@ def test_unknown_options_and_other_vocabularies_are_errors(decoder):
         (generate, {"key": jax.random.key(0), "top_k": 5.0}, "top_k=5.0: give a whole number"),
         (generate, {"no_repeat": 2.0}, "no_repeat=2.0: give a whole number"),
         (generate, {"pad": None}, "pad=None: give a whole number"),
-        (beam_search, {"early": "never"}, "early='never': give True or False"),
+        (beam_search, {"early": "always"}, "early='always': give True, False or 'never'"),
     ):
         with pytest.raises(TypeError, match=message):
             made(model, params, [[1]], **{"new": 4, **options})
@@ -417,6 +467,11 @@ def test_unknown_options_and_other_vocabularies_are_errors(decoder):
         beam_search(model, params, [[1]], 4, length_penalty=float("nan"))
     with pytest.raises(TypeError, match="topk"):
         generate(model, params, [[1]], 4, topk=3)
+    for made in (generate, beam_search, lambda *args, **options: stream(*args[:2], [1], 4, **options)):
+        with pytest.raises(TypeError, match="dtype=int8: a cache holds floating numbers"):
+            made(model, params, [[1]], 4, dtype="int8")
+        with pytest.raises(TypeError, match="a model comes first, then its parameters: got dict in the model's place"):
+            made(params, model, [[1]], 4)
     other = jann.models.GPT2(vocab=12, positions=40, embed=16, layers=1, heads=2)
     with pytest.raises(ValueError, match="the draft has 12 tokens and the model 11"):
         speculate(model, params, other, params, [[1]], 4)

@@ -51,3 +51,11 @@ def test_beyond_what_there_is_nothing_is_likely_and_too_many_are_refused(key):
         best_spans(jnp.zeros((3, 2)), longest=2, count=7)
     with pytest.raises(ValueError, match="longest=0"):
         best_spans(jnp.zeros((3, 2)), longest=0)
+
+
+def test_logits_of_something_else_are_refused():
+    for wrong in (jnp.zeros((4, 3)), jnp.zeros(2)):
+        with pytest.raises(ValueError, match=r"\[\.\.\., time, 2\] wanted, of where an answer begins and ends"):
+            best_spans(wrong)
+    with pytest.raises(ValueError, match=r"allowed \[4\] for logits \[3, 4, 2\]: \[3, 4\] wanted"):
+        best_spans(jnp.zeros((3, 4, 2)), allowed=jnp.ones(4, bool))

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from jann.pretrained import PretrainedError, chat_prompt
+from jann.pretrained import PretrainedError, begin_tokens, chat_prompt, generation_options, stop_tokens
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 HI = [{"role": "user", "content": "hi"}]
@@ -112,6 +112,54 @@ def test_special_tokens_of_their_own_file(tmp_path):
     folder_with(tmp_path, chat_template=template)
     with pytest.raises(PretrainedError, match="special_tokens_map.json is not whole JSON"):
         chat_prompt(folder, HI)
+
+
+def test_what_begins_a_text_hangs_on_the_class_of_the_tokenizer(tmp_path):
+    """Folders of model_type llama with GPT-2's tokenizer (SmolLM) have a bos_token_id that begins no text."""
+    for model, options, begin in (
+        ("llama", {}, [1]),
+        ("mistral", {"tokenizer_class": "LlamaTokenizerFast"}, [1]),
+        ("llama", {"tokenizer_class": "GPT2Tokenizer"}, []),
+        ("llama", {"tokenizer_class": "PreTrainedTokenizerFast"}, []),
+        ("llama", {"tokenizer_class": "LlamaTokenizer", "add_bos_token": False}, []),
+        ("qwen2", {}, []),
+        ("gpt2", {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True}, [1]),
+    ):
+        folder_with(tmp_path, **options)
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model, "bos_token_id": 1}))
+        assert begin_tokens(tmp_path) == begin
+    folder_with(tmp_path)
+    config = {"model_type": "llama", "bos_token_id": 1, "tokenizer_class": "GPT2Tokenizer"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert begin_tokens(tmp_path) == []
+
+
+def test_options_of_generation_under_our_names(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"eos_token_id": 5, "repetition_penalty": 1.2}))
+
+    def options(**said):
+        (tmp_path / "generation_config.json").write_text(json.dumps(said))
+        return generation_options(tmp_path)
+
+    sampled = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.05}
+    assert options(eos_token_id=[2, 3], **sampled) == {
+        "stop": [2, 3], "temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.05
+    }  # fmt: skip
+    assert options(**{**sampled, "do_sample": False, "repetition_penalty": 1.1}) == {
+        "stop": [5], "repetition_penalty": 1.1
+    }  # fmt: skip
+    assert options(do_sample=True, top_k=0, top_p=1.0, min_p=None) == {"stop": [5], "temperature": 1.0}
+    assert options(no_repeat_ngram_size=3, min_new_tokens=4) == {"stop": [5], "no_repeat": 3, "least": 4}
+    assert options(repetition_penalty=1.0, no_repeat_ngram_size=0, min_new_tokens=0, num_beams=1) == {"stop": [5]}
+    with pytest.warns(UserWarning, match=r"says num_beams=4, forced_eos_token_id=2 of its use, which is not followed"):
+        assert options(num_beams=4, forced_eos_token_id=2, length_penalty=2.0) == {"stop": [5]}
+    (tmp_path / "generation_config.json").unlink()
+    assert generation_options(tmp_path) == {"stop": [5], "repetition_penalty": 1.2}
+    config.unlink()
+    for read in (generation_options, stop_tokens, begin_tokens):
+        with pytest.raises(FileNotFoundError, match=r"config\.json is missing: give a folder as published"):
+            read(tmp_path)
 
 
 def test_several_templates_of_a_folder(tmp_path):
