@@ -188,7 +188,7 @@ def _generated(
         )
         made = made.at[:, i].set(jnp.where(done, pad, token))
         scores = scores.at[:, i].set(jnp.where(done, 0.0, score))
-        count = count + ~done
+        count = count + (~done).astype(count.dtype)
         done = done | jnp.isin(token, jnp.array(stop, jnp.int32))
         logits, state = step(model, params, token[:, None], (~done).astype(jnp.int32), state)
         return i + 1, done, count, made, scores, (logits, state, seen, seen_lengths)
@@ -242,7 +242,7 @@ def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, proce
     token = choose(logits, keys, top_k=top_k, **numbers)
     put = jax.vmap(lambda row, at, token: row.at[at].set(token, mode="drop"))
     seen = put(seen, jnp.where(awake, lengths, seen.shape[1]), token)
-    return token, jnp.take_along_axis(score, token[:, None], 1)[:, 0], seen, lengths + awake
+    return token, jnp.take_along_axis(score, token[:, None], 1)[:, 0], seen, lengths + awake.astype(lengths.dtype)
 
 
 def processed(logits, seen, lengths, penalty, no_repeat, processor):

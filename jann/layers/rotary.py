@@ -53,7 +53,7 @@ def rotary_frequencies(
     if kind == "linear":
         return plain / factor, 1.0
     if kind == "dynamic":
-        longest = jnp.maximum(furthest(positions) + 1, options["original"])
+        longest = jnp.maximum(furthest(positions) + 1, options["original"]).astype(float)
         stretched = base * (factor * longest / options["original"] - (factor - 1)) ** (head / (head - 2))
         return stretched ** -lax.broadcast_to_rank(powers, stretched.ndim), 1.0
     if kind == "llama3":

@@ -28,6 +28,7 @@ from jann.layers import (
     width_normal,
     zeros,
 )
+from jann.layers.dtypes import wide_dtype
 
 FURTHEST = 128  # relative position with a bucket of its own
 HEADS = ("features", "words", "sentence", "tokens", "span")
@@ -173,14 +174,15 @@ def sentence_embedding(
     """
     x = model.features(params, tokens, lengths, key=key)
     there = source_mask(tokens.shape[-1], lengths)[..., 0, 0, :, None]
+    wide = x.astype(wide_dtype(x))
     if pooling == "mean":
-        pooled = jnp.where(there, x, 0).sum(-2) / jnp.maximum(there.sum(-2), 1)
+        pooled = jnp.where(there, wide, 0).sum(-2) / jnp.maximum(there.sum(-2, dtype=wide.dtype), 1)
     elif pooling == "max":
-        pooled = jnp.where(there, x, jnp.finfo(x.dtype).min).max(-2)
+        pooled = jnp.where(there, wide, jnp.finfo(x.dtype).min).max(-2)
     elif pooling == "first":
-        pooled = x[..., 0, :]
+        pooled = wide[..., 0, :]
     else:
         raise ValueError(f"pooling={pooling!r}: choose 'mean', 'max' or 'first'")
-    if not normalise:
-        return pooled
-    return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+    if normalise:
+        pooled = pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+    return pooled.astype(x.dtype)

@@ -9,6 +9,7 @@ from jann.core import Model
 from jann.depth import apply_blocks, depth_keys, scope, tap
 from jann.drawing import fold
 from jann.layers import dropout, gru, gru_spec, linear, linear_spec, lstm, lstm_spec, rnn, rnn_spec
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree
 
 
@@ -175,8 +176,9 @@ class SequenceClassifier(Model):
         with scope("recurrent"):
             h, carries = self.recurrent.apply(params["recurrent"], x, lengths, key=fold(key, "recurrent"))
         if self.pool == "mean":
-            steps = jnp.clip(x.shape[-2] if lengths is None else lengths, 1, max(x.shape[-2], 1))
-            pooled = h.sum(-2, dtype=jnp.promote_types(h.dtype, jnp.float32)) / steps[..., None]
+            total = h.sum(-2, dtype=wide_dtype(h))
+            steps = jnp.asarray(x.shape[-2] if lengths is None else lengths, total.dtype)  # 300 is no number of uint8
+            pooled = total / jnp.clip(steps, 1, max(x.shape[-2], 1))[..., None]
         else:
             ends = [carries["layers"][-1][direction]["hidden"] for direction in self.recurrent.directions]
             pooled = jnp.concatenate(ends, -1)

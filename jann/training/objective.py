@@ -69,8 +69,8 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     logits, label, weight = counted(logits, labels_for(logits, batch), batch.get("weight"))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    right = is_highest(logits, label)
-    return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": ((right * weight).sum(-1), weight.sum(-1))}
+    right = jnp.where(is_highest(logits, label), weight, 0)
+    return {"loss": ((losses * weight).sum(-1), weight.sum(-1)), "accuracy": (right.sum(-1), weight.sum(-1))}
 
 
 def span(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:

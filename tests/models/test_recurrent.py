@@ -90,6 +90,13 @@ def test_classifier_does_not_see_padding(pool, key):
     np.testing.assert_array_equal(moved, logits)
 
 
+def test_lengths_of_a_narrow_type_do_not_bound_the_time(key):
+    model = SequenceClassifier(3, 2, 4, cell="gru")
+    params, x, lengths = model.init(key), jax.random.normal(key, (2, 300, 3)), np.array([100, 20])
+    want = jax.jit(model)(params, x, lengths)
+    np.testing.assert_array_equal(jax.jit(model)(params, x, lengths.astype(np.uint8)), want)
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match="SequenceClassifier.cell must be one of rnn, lstm, gru, got 'elman'"):
         SequenceClassifier(3, 5, 8, cell="elman")

@@ -199,6 +199,34 @@ def test_sentence_embeddings_are_unit_means_of_what_is_there(drawn):
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-5)
 
 
+def test_sentence_embeddings_of_half_precision_are_rounded_once_and_of_nothing_zero(drawn):
+    model = BERT(7, 9, 2, 8, 2, 2, 10, head="features", epsilon=1e-3)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), drawn(model))
+    tokens, lengths = jnp.array([[1, 2, 3, 4], [5, 6, 0, 0]]), jnp.array([4, 0])
+    found = sentence_embedding(model, half, tokens, lengths)
+    mean = model(half, tokens[0]).astype(jnp.float32).mean(0)
+    assert found.dtype == jnp.float16
+    np.testing.assert_array_equal(found[0], (mean / jnp.linalg.norm(mean)).astype(jnp.float16))
+    np.testing.assert_array_equal(found[1], 0)
+
+
+def test_no_type_is_converted_unasked(drawn):
+    """JAX's strictest promotion of types, in a loss, a decoding and an embedding"""
+    scaling = ("type", "dynamic"), ("factor", 2.0), ("original", 4)
+    decoder, encoder = Llama(7, 8, 1, 2, 10, rotary_scaling=scaling), BERT(7, 9, 2, 8, 1, 2, 10, head="features")
+    tokens = jnp.array([[1, 2, 3, 4, 5], [5, 6, 0, 0, 0]])
+    with jax.numpy_dtype_promotion("strict"):
+        logits = decoder(params := drawn(decoder), tokens)
+        loss, _ = jann.language(logits, {"label": tokens})["loss"]
+        made = generate(decoder, params, [[1, 2], [3]], 3).tokens
+        vectors = sentence_embedding(encoder, drawn(encoder), tokens, jnp.array([5, 2]))
+    with jax.numpy_dtype_promotion("standard"):
+        want, _ = jann.language(decoder(params, tokens), {"label": tokens})["loss"]
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    assert made.shape == (2, 3)
+    np.testing.assert_allclose(jnp.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
