@@ -1,17 +1,23 @@
 """The command that goes on from a prompt: a trained model's story, and clear errors."""
 
+import dataclasses
 import json
 import shutil
 import sys
 import types
 from fnmatch import fnmatch
 
+import jax
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
-from jann import generate
-from jann.data import load_tokenizer, train_bpe
-from jann.models import Llama
-from jann.pretrained import begin_tokens, save_pretrained, stop_tokens
+from jann import generate, generation
+from jann.data import load_tokenizer, speech_spectrogram, train_bpe
+from jann.data.audio import write_wav
+from jann.generation import beam_search
+from jann.models import Llama, Whisper
+from jann.pretrained import begin_tokens, from_pretrained, save_pretrained, stop_tokens
 
 
 def test_a_trained_llama_tells_a_story(goldens, capsys):
@@ -67,6 +73,77 @@ def test_what_the_folder_says_counts_where_no_option_does(goldens, capsys, tmp_p
     file.write_text("{")
     with pytest.raises(SystemExit, match="generation_config.json is not whole JSON"):
         told()
+
+
+def test_beams_where_they_are_asked_for_or_the_folder_has_them(goldens, capsys, tmp_path):
+    folder = tmp_path / "beams"
+    shutil.copytree(goldens / "real-stories260k-llama", folder)
+
+    def told(**options):
+        generate.main(str(folder), "Once upon a time", new=32, **options)
+        return capsys.readouterr().out
+
+    tokenizer, (model, params) = load_tokenizer(folder), from_pretrained(folder)
+    ids = [1, *tokenizer.encode("Once upon a time").ids]
+    best = beam_search(model, params, [ids], 32, beams=3, stop=2, length_penalty=0.5)[0]
+    greedy, searched = told(), told(beams=3)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({"num_beams": 3, "length_penalty": 0.5}))
+    assert told() == tokenizer.decode(ids + best.tokens[0, : int(best.lengths[0])].tolist()) + "\n" != greedy
+    assert searched != greedy and told(temperature=0.0) == told()
+    with pytest.warns(UserWarning, match="num_beams=3"):
+        assert told(beams=1) == greedy
+    for wrong, message in (
+        ({"beams": 0}, "beams=0"),
+        ({"beams": 2, "temperature": 0.5}, "--beams 2 follows the likeliest texts: leave out --temperature"),
+        ({"beams": 2, "chat": True}, "leave out one of them"),
+        ({"language": "de"}, "--language and --task are for Whisper"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            told(**wrong)
+
+
+def test_whisper_writes_each_half_minute_of_a_wav_file(goldens, capsys, tmp_path):
+    tokenizer = train_bpe(["once upon a time"], 270)
+    special = ["startoftranscript", "en", "de", "transcribe", "translate", "notimestamps"]
+    tokenizer.add_special_tokens([f"<|{name}|>" for name in special])
+    model = Whisper(tokenizer.get_vocab_size(), 8, 8, 1, 2, 12, places=100, positions=12)
+    params = jax.tree.map(lambda leaf: 5 * leaf, model.init(jax.random.key(0)))
+    save_pretrained(tmp_path, model, params)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    audio = np.random.default_rng(0).integers(-3000, 3000, 40_000).astype(np.int16)
+    write_wav(tmp_path / "a.wav", audio, 16_000)
+
+    def told(file="a.wav", **options):
+        generate.main(str(tmp_path), str(tmp_path / file), new=6, **options)
+        return capsys.readouterr().out
+
+    heard = [speech_spectrogram(piece, 16_000, 8, 2) for piece in (audio[:32_000], audio[32_000:])]
+    found = {}
+    for options, names in (
+        ({}, ["startoftranscript", "en", "transcribe", "notimestamps"]),
+        ({"language": "de", "task": "translate"}, ["startoftranscript", "de", "translate", "notimestamps"]),
+    ):
+        asked = dataclasses.replace(model, begin_tokens=tuple(tokenizer.token_to_id(f"<|{name}|>") for name in names))
+        rows = generation.generate(asked, params, heard, 6).tokens.tolist()
+        found[len(found)] = told(**options)
+        assert found[len(found) - 1] == "".join(tokenizer.decode(row).rstrip("\ufffd") + "\n" for row in rows)
+    assert found[0] != found[1]
+    (tmp_path / "generation_config.json").write_text(json.dumps({"is_multilingual": False}))
+    assert told() not in found.values()
+    with pytest.raises(SystemExit, match="knows English alone"):
+        told(language="de")
+    (tmp_path / "generation_config.json").unlink()
+    wavfile.write(tmp_path / "empty.wav", 16_000, audio[:0])
+    write_wav(tmp_path / "slow.wav", audio, 8_000)
+    for file, options, message in (
+        ("b.wav", {}, "b.wav"),
+        ("slow.wav", {}, "8000 samples a second, expected 16000"),
+        ("empty.wav", {}, "empty.wav has no sound in it"),
+        ("a.wav", {"language": "german"}, r"no <\|german\|>: languages have two letters"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            told(file, **options)
 
 
 def test_a_chat_is_put_as_its_template_says(goldens, capsys, tmp_path):

@@ -14,10 +14,10 @@ from jann.generation.checks import (
     cache_dtype,
     checked_options,
     checked_room,
+    ids_of,
     inputs_of,
     processor_of,
     ready,
-    stop_ids,
     whole,
 )
 from jann.generation.choice import LOWEST
@@ -37,6 +37,10 @@ def beam_search(
     length_penalty: float = 1.0,
     stop: int | Sequence[int] = (),
     least: int = 0,
+    never: int | Sequence[int] = (),
+    never_first: int | Sequence[int] = (),
+    begin_with: int | None = None,
+    end_with: int | None = None,
     early: bool | str = False,
     repetition_penalty: float | None = None,
     no_repeat: int | None = None,
@@ -54,9 +58,9 @@ def beam_search(
             than the worst of them, judged at its present length; "never" judges it at the length that suits it best,
             which for a length_penalty above 0 is `new`
 
-    prompts, stop, least, repetition_penalty, no_repeat, logits_processor, pad, dtype: as in `generate`, whose errors
-    these raise too; what is processed are log-probabilities. The rules are those of transformers' `generate`, so that
-    published models give the same sequences.
+    prompts and the other options: as in `generate`, whose errors these raise too; what is processed are
+    log-probabilities. The rules are those of transformers' `generate`, so that published models give the same
+    sequences.
     """
     whole(new=new, beams=beams, results=results, pad=pad)
     if early not in (True, False, "never"):
@@ -67,10 +71,13 @@ def beam_search(
     if new < 1 or beams < 1 or not 1 <= results <= beams:
         raise ValueError(f"new={new}, beams={beams}, results={results}: all at least 1, and results at most beams")
     checked_options({}, None, repetition_penalty, no_repeat)
-    stops, params = stop_ids(stop), ready(model, params)
+    stops, params = ids_of("stop", stop), ready(model, params)
     tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
-    processor = processor_of(logits_processor, model, lengths.repeat(beams), least, new, stops)
+    processor = processor_of(
+        logits_processor, model, lengths.repeat(beams), new, stops, least=least, never=never, never_first=never_first,
+        begin_with=begin_with, end_with=end_with,
+    )  # fmt: skip
     return _searched(
         model, params, tokens, lengths, length_penalty, repetition_penalty, processor,
         new=new, room=room, beams=beams, results=results, stop=stops, early=early, no_repeat=no_repeat,

@@ -10,9 +10,10 @@ from jax.tree_util import Partial
 
 from jann.core import Model, check, listed
 from jann.drawing import checked_key
-from jann.generation.choice import stopped_late
+from jann.generation.choice import restricted
 from jann.trees import Tree
 
+HELD = "least", "never", "never_first", "begin_with", "end_with"
 Prompts = Sequence[Sequence[int]] | np.ndarray | jax.Array
 
 
@@ -104,11 +105,11 @@ def cache_dtype(dtype: Any) -> np.dtype:
     return dtype
 
 
-def stop_ids(stop: int | Sequence[int]) -> tuple[int, ...]:
+def ids_of(name: str, given: int | Sequence[int]) -> tuple[int, ...]:
     """One id, or several in whatever holds them. Raises TypeError for what is no integer."""
-    ids = np.atleast_1d(np.asarray(stop))
+    ids = np.atleast_1d(np.asarray(given))
     if ids.size and ids.dtype.kind not in "iu":
-        raise TypeError(f"stop={stop!r}: give ids of tokens, such as tokenizer.token_to_id('</s>')")
+        raise TypeError(f"{name}={given!r}: give ids of tokens, such as tokenizer.token_to_id('</s>')")
     return tuple(ids.ravel().tolist())
 
 
@@ -142,22 +143,41 @@ def checked_options(sampling: dict, key: Any, penalty: float | None, no_repeat: 
 
 
 def processor_of(
-    processor: Callable | None, model: Model, lengths: np.ndarray, least: int, new: int, stop: tuple[int, ...]
+    processor: Callable | None,
+    model: Model,
+    lengths: np.ndarray,
+    new: int,
+    stop: tuple[int, ...],
+    *,
+    least: int = 0,
+    never: int | Sequence[int] = (),
+    never_first: int | Sequence[int] = (),
+    begin_with: int | None = None,
+    end_with: int | None = None,
 ) -> Partial | None:
-    """A function as a pytree, which compiled programs take for an argument, behind one that holds stop tokens back.
+    """A function as a pytree, which compiled programs take for an argument, behind one that keeps the options HELD.
 
     lengths:  of each row's prompt
 
-    Raises TypeError for what is no function, ValueError where `least` is not among 0 .. new.
+    Raises TypeError for what is no function or no id, ValueError for an id that the model does not have, or where
+    `least` is not among 0 .. new.
     """
     if not (processor is None or callable(processor)):
         raise TypeError(f"logits_processor={processor!r}: give a function of (logits, tokens, lengths)")
     whole(least=least)
     if not 0 <= least <= new:
         raise ValueError(f"least={least}: at most new={new} tokens are made, so give 0 to {new}")
+    given = {"never": never, "never_first": never_first, "begin_with": begin_with, "end_with": end_with}
+    ids = {name: ids_of(name, () if said is None else said) for name, said in given.items()}
+    for name, said in ids.items():
+        if wrong := [number for number in said if not 0 <= number < model.vocab]:
+            raise ValueError(f"{name}: there is no token {wrong[0]}, ids are 0 .. {model.vocab - 1}")
     if processor is not None and not isinstance(processor, Partial):
         processor = Partial(processor)
-    if not (least and stop):
-        return processor
     begin = np.full_like(lengths, begun_with(model)) if hasattr(model, "begin") else lengths
-    return Partial(stopped_late, begin + least, np.array(stop), processor)
+    free = begin + len(ids["begin_with"])
+    without = [(begin, begin + new, ids["never"]), (free, free + 1, ids["never_first"]), (begin, begin + least, stop)]
+    without = [(start, end, np.array(held)) for start, end, held in without if held and (start != end).any()]
+    only = [(begin, begin_with)] if ids["begin_with"] else []
+    only += [(begin + new - 1, end_with)] if ids["end_with"] else []
+    return Partial(restricted, without, only, processor) if without or only else processor

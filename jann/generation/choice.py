@@ -1,6 +1,6 @@
 """Which token comes next: changes of the logits, and a draw from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -78,15 +78,28 @@ def no_repeated_ngrams(logits: jax.Array, tokens: jax.Array, lengths: jax.Array,
     return jax.vmap(one)(logits, tokens, lengths)
 
 
-def stopped_late(
-    until: jax.Array,
-    stop: jax.Array,
+def restricted(
+    without: Sequence[tuple],
+    only: Sequence[tuple],
     processor: Callable | None,
     logits: jax.Array,
     tokens: jax.Array,
     lengths: jax.Array,
 ) -> jax.Array:
-    """logits[rows, vocab] without the tokens `stop` where lengths[rows] < until[rows], then by the processor"""
-    early = (lengths < until)[:, None]
-    logits = jnp.where(early & jnp.isin(jnp.arange(logits.shape[-1]), stop)[None, :], LOWEST, logits)
+    """logits[rows, vocab] of what may come at each row's length, then by the processor
+
+    without:  (begin[rows], end[rows], ids), ...: none of the ids where begin <= length < end
+    only:     (at[rows], id), ...: the id, as if it were certain, where length == at
+    """
+    vocab = jnp.arange(logits.shape[-1])[None, :]
+    for begin, end, ids in without:
+        there = ((begin <= lengths) & (lengths < end))[:, None]
+        logits = jnp.where(there & jnp.isin(vocab, ids), LOWEST, logits)
+    for at, token in only:
+        logits = jnp.where((lengths == at)[:, None], jnp.where(vocab == token, 0.0, LOWEST), logits)
     return logits if processor is None else processor(logits, tokens, lengths)
+
+
+def renormalised(logits: jax.Array, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+    """A `logits_processor`: logits[..., vocab] -> their log-probabilities"""
+    return jax.nn.log_softmax(logits)

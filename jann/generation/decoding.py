@@ -11,14 +11,15 @@ from jax.tree_util import tree_map_with_path
 
 from jann.core import Model, as_spec, in_form_of, listed
 from jann.generation.checks import (
+    HELD,
     Prompts,
     cache_dtype,
     checked_options,
     checked_room,
+    ids_of,
     inputs_of,
     processor_of,
     ready,
-    stop_ids,
     whole,
 )
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
@@ -57,6 +58,10 @@ def generate(
     logits_processor: Callable | None = None,
     stop: int | Sequence[int] = (),
     least: int = 0,
+    never: int | Sequence[int] = (),
+    never_first: int | Sequence[int] = (),
+    begin_with: int | None = None,
+    end_with: int | None = None,
     pad: int = 0,
     samples: int = 1,
     dtype: Any = jnp.float32,
@@ -76,6 +81,9 @@ def generate(
                A program is compiled for each function; jax.tree_util.Partial(function, ...) holds arrays that change
     stop:      token ids that end a row
     least:     so many tokens of a row come before a stop token may
+    never, never_first:    token ids that are not made at all, or not as a row's first (behind `begin_with`)
+    begin_with, end_with:  the first token that is made of every row, such as the language to translate into; the last
+               one of a row that gets as far as `new`
     samples:   so many rows for each prompt, one after another
     dtype:     of the cache
 
@@ -94,11 +102,14 @@ def generate(
         raise ValueError(f"samples={samples}: several of a prompt differ only by sampling, which needs a key")
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     checked_options(sampling, key, repetition_penalty, no_repeat)
-    stops, params = stop_ids(stop), ready(model, params)
+    stops, params = ids_of("stop", stop), ready(model, params)
     tokens, lengths = inputs_of(model, prompts)
     room = checked_room(model, tokens, lengths, new)
     tokens, lengths = tokens.repeat(samples, 0), lengths.repeat(samples, 0)
-    processor = processor_of(logits_processor, model, lengths, least, new, stops)
+    processor = processor_of(
+        logits_processor, model, lengths, new, stops, least=least, never=never, never_first=never_first,
+        begin_with=begin_with, end_with=end_with,
+    )  # fmt: skip
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _generated(
         model, params, tokens, lengths, key, numbers, repetition_penalty, processor,
@@ -119,15 +130,16 @@ def stream(
     key = options.pop("key", None)
     sampling = {name: options.pop(name, None) for name in ("temperature", "top_k", "top_p", "min_p")}
     penalty, no_repeat = options.pop("repetition_penalty", None), options.pop("no_repeat", None)
-    processor, least = options.pop("logits_processor", None), options.pop("least", 0)
+    processor = options.pop("logits_processor", None)
+    held = {name: options.pop(name) for name in HELD if name in options}
     dtype = cache_dtype(options.pop("dtype", "float32"))
     if options:
         raise TypeError(f"stream has no option {', '.join(options)}")
     checked_options(sampling, key, penalty, no_repeat)
-    stops, params = stop_ids(stop), ready(model, params)
+    stops, params = ids_of("stop", stop), ready(model, params)
     tokens, lengths = inputs_of(model, [prompt])
     room, top_k = checked_room(model, tokens, lengths, new), sampling.pop("top_k")
-    processor = processor_of(processor, model, lengths, least, new, stops)
+    processor = processor_of(processor, model, lengths, new, stops, **held)
 
     def made():
         logits, state, seen, seen_lengths = _begun(model, params, tokens, lengths, new=new, room=room, dtype=dtype)

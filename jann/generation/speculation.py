@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jann.core import Model
-from jann.generation.checks import Prompts, cache_dtype, checked_options, checked_room, packed, ready, stop_ids, whole
+from jann.generation.checks import Prompts, cache_dtype, checked_options, checked_room, ids_of, packed, ready, whole
 from jann.generation.choice import warped
 from jann.generation.decoding import Generated
 from jann.trees import Tree
@@ -56,7 +56,7 @@ def speculate(
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(
         (model, draft), (params, draft_params), tokens, lengths, key, numbers,
-        new=new, room=room, guesses=guesses, top_k=top_k, stop=stop_ids(stop), pad=pad, dtype=cache_dtype(dtype),
+        new=new, room=room, guesses=guesses, top_k=top_k, stop=ids_of("stop", stop), pad=pad, dtype=cache_dtype(dtype),
     )  # fmt: skip
 
 

@@ -46,7 +46,8 @@ class Whisper(Model):
         tokenizer = jann.data.load_tokenizer(folder)
         model = dataclasses.replace(model, begin_tokens=jann.pretrained.speech_tokens(tokenizer, "en"))
         heard = jann.data.speech_spectrogram(audio, 16_000)                # [3000, 80], of 30 seconds
-        made = jann.generation.generate(model, params, [heard], 200, stop=jann.pretrained.stop_tokens(folder))
+        options = jann.pretrained.generation_options(folder)               # what ends a text, what is never written
+        made = jann.generation.generate(model, params, [heard], 200, **options)
 
     bands:           of the spectrogram
     places:          frames of the encoder, half as many as the spectrogram has: always all, of 30 seconds

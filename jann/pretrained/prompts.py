@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jann.generation.choice import renormalised
 from jann.pretrained.hub import TEMPLATES, PretrainedError, read_config, read_json
 
 BEGUN = ("llama", "mistral", "gemma", "gemma2", "gemma3_text")
@@ -15,14 +16,19 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 END = "CONTINUE_FINAL_MESSAGE_TAG "  # stands at the end of a message that is to be continued
 
 # Settings of generation_config.json, under their names in `generate`, and the value with which each changes nothing.
-ALWAYS = {"min_new_tokens": ("least", 0), "repetition_penalty": ("repetition_penalty", 1),
-          "no_repeat_ngram_size": ("no_repeat", 0)}  # fmt: skip
+ALWAYS = {
+    "min_new_tokens": ("least", 0), "repetition_penalty": ("repetition_penalty", 1),
+    "no_repeat_ngram_size": ("no_repeat", 0), "suppress_tokens": ("never", []),
+    "begin_suppress_tokens": ("never_first", []), "forced_bos_token_id": ("begin_with", None),
+    "forced_eos_token_id": ("end_with", None),
+}  # fmt: skip
 SAMPLING = {"temperature": ("temperature", 1), "top_k": ("top_k", 0), "top_p": ("top_p", 1), "min_p": ("min_p", 0)}
+BEAMS = {"num_beams": ("beams", 1), "length_penalty": ("length_penalty", 1), "early_stopping": ("early", False)}
 NOT_FOLLOWED = {
-    "num_beams": 1, "min_length": 0, "stop_strings": None, "bad_words_ids": None, "suppress_tokens": None,
-    "begin_suppress_tokens": None, "forced_bos_token_id": None, "forced_eos_token_id": None, "sequence_bias": None,
+    "min_length": 0, "stop_strings": None, "bad_words_ids": None, "sequence_bias": None,
     "exponential_decay_length_penalty": None, "encoder_repetition_penalty": 1, "encoder_no_repeat_ngram_size": 0,
     "typical_p": 1, "top_h": None, "epsilon_cutoff": 0, "eta_cutoff": 0, "guidance_scale": 1, "penalty_alpha": 0,
+    "num_beam_groups": 1,
 }  # fmt: skip
 
 
@@ -45,22 +51,36 @@ def stop_tokens(folder: str | Path) -> list[int]:
     return found if isinstance(found, list) else [found]
 
 
-def generation_options(folder: str | Path) -> dict[str, Any]:
+def generation_options(folder: str | Path, beams: bool = False) -> dict[str, Any]:
     """What generation_config.json, or without it config.json, says of a model's use: options of `generate`.
 
         made = generate(model, params, prompts, new, key=key, **generation_options(folder))
+        made, scores = beam_search(model, params, prompts, new, **generation_options(folder, beams=True))
 
-    "stop" is always there; "least", "repetition_penalty" and "no_repeat" where they are set; and where it says
-    do_sample, "temperature" and what is set of "top_k", "top_p" and "min_p", which need the key. (transformers' own
-    top_k=50, for a folder that samples and names none, is left out.)
+    beams:  options of `beam_search`: "beams", "length_penalty" and "early" where they are set, none of sampling, and
+            a "logits_processor" where probabilities are to sum to 1 again without what is held back
 
-    Warns of settings that change what is made and that `generate` does not follow.
+    "stop" is always there; "least", "never", "never_first", "begin_with", "end_with", "repetition_penalty" and
+    "no_repeat" where they are set; and where it says do_sample, "temperature" and what is set of "top_k", "top_p" and
+    "min_p", which need the key. (transformers' own top_k=50, for a folder that samples and names none, is left out.)
+
+    Warns of settings that change what is made and that these do not follow.
     """
-    said = said_of_use(folder)[0]
-    names = {**ALWAYS, **(SAMPLING if said.get("do_sample") else {})}
-    options = {"stop": stop_tokens(folder), **({"temperature": 1.0} if said.get("do_sample") else {})}
+    said = dict(said_of_use(folder)[0])
+    if said.get("is_encoder_decoder", read_config(Path(folder)).get("is_encoder_decoder")):
+        least = max((said.pop("min_length", 0) or 0) - 1, 0)  # it counts the decoder's first token
+        said["min_new_tokens"] = least if said.get("min_new_tokens") is None else said["min_new_tokens"]
+    if all(len(word) == 1 for word in said.get("bad_words_ids") or ()):
+        words = [word[0] for word in said.pop("bad_words_ids", None) or ()]
+        said["suppress_tokens"] = sorted({*(said.get("suppress_tokens") or ()), *words})
+    sampled = bool(said.get("do_sample")) and not beams
+    options = {"stop": stop_tokens(folder), **({"temperature": 1.0} if sampled else {})}
+    names = {**ALWAYS, **(SAMPLING if sampled else {}), **(BEAMS if beams else {})}
     options |= {ours: said[name] for name, (ours, same) in names.items() if said.get(name) not in (None, same)}
-    others = [f"{name}={said[name]!r}" for name, same in NOT_FOLLOWED.items() if said.get(name) not in (None, same)]
+    if beams and said.get("renormalize_logits"):
+        options["logits_processor"] = renormalised
+    unknown = NOT_FOLLOWED | ({} if beams else {"num_beams": 1})
+    others = [f"{name}={said[name]!r}" for name, same in unknown.items() if said.get(name) not in (None, same)]
     if others:
         warnings.warn(f"{folder} says {', '.join(others)} of its use, which is not followed", stacklevel=2)
     return options

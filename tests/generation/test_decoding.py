@@ -330,6 +330,36 @@ def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):
     np.testing.assert_array_equal(one.tokens, generate(model, params, [prompt], 6).tokens)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_tokens_that_are_held_back_or_wanted_at_an_end(decoder, drawn, family):
+    t5 = jann.models.T5(vocab=11, embed=8, layers=1, heads=2, head=4, hidden=12)
+    model, params = decoder(family) if family == "gpt2" else (t5, drawn(t5))
+    made = [generate(model, params, PROMPTS, 6)]
+    never = sorted(set(made[0].tokens[:, 1:3].ravel().tolist()))
+    options = {"never": never, "never_first": range(8), "begin_with": 4, "end_with": 9}
+    for kept in (*({name: options[name]} for name in options), options):
+        found = generate(model, params, PROMPTS, 6, **kept)
+        made += [found, generate(model, params, PROMPTS, 6, key=jax.random.key(0), samples=2, **kept)]
+        for prompt, row in zip(PROMPTS, found.tokens.tolist(), strict=True):
+            assert list(stream(model, params, prompt, 6, **kept)) == row
+        made.append(beam_search(model, params, PROMPTS, 6, beams=2, **kept)[0])
+        free = 1 if "begin_with" in kept else 0
+        for tokens in (np.asarray(one.tokens) for one in made[-3:]):
+            if "begin_with" in kept:
+                assert (tokens[:, 0] == 4).all()
+            if "never_first" in kept:
+                assert (tokens[:, free] >= 8).all()
+            if "end_with" in kept:
+                assert (tokens[:, -1] == 9).all()
+            assert "never" not in kept or not np.isin(tokens[:, free : 6 - ("end_with" in kept)], never).any()
+    assert len({one.tokens.tobytes() for one in made}) > 8
+    for name, wrong in (("never", [3, 11]), ("begin_with", -1), ("never_first", 99)):
+        with pytest.raises(ValueError, match=rf"{name}: there is no token .*, ids are 0 \.\. 10"):
+            generate(model, params, PROMPTS, 6, **{name: wrong})
+    with pytest.raises(TypeError, match=r"never='ab': give ids of tokens"):
+        beam_search(model, params, PROMPTS, 6, never="ab")
+
+
 def test_beams_that_never_end_early_find_what_is_worth_more_when_longer(decoder):
     model, params = decoder("gpt2", 10.0)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 
+from jann.generation.choice import renormalised
 from jann.pretrained import PretrainedError, begin_tokens, chat_prompt, generation_options, stop_tokens
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -138,9 +139,9 @@ def test_options_of_generation_under_our_names(tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"eos_token_id": 5, "repetition_penalty": 1.2}))
 
-    def options(**said):
+    def options(beams=False, **said):
         (tmp_path / "generation_config.json").write_text(json.dumps(said))
-        return generation_options(tmp_path)
+        return generation_options(tmp_path, beams)
 
     sampled = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.05}
     assert options(eos_token_id=[2, 3], **sampled) == {
@@ -152,8 +153,22 @@ def test_options_of_generation_under_our_names(tmp_path):
     assert options(do_sample=True, top_k=0, top_p=1.0, min_p=None) == {"stop": [5], "temperature": 1.0}
     assert options(no_repeat_ngram_size=3, min_new_tokens=4) == {"stop": [5], "no_repeat": 3, "least": 4}
     assert options(repetition_penalty=1.0, no_repeat_ngram_size=0, min_new_tokens=0, num_beams=1) == {"stop": [5]}
-    with pytest.warns(UserWarning, match=r"says num_beams=4, forced_eos_token_id=2 of its use, which is not followed"):
-        assert options(num_beams=4, forced_eos_token_id=2, length_penalty=2.0) == {"stop": [5]}
+    held = {"suppress_tokens": [7, 8], "begin_suppress_tokens": [9], "bad_words_ids": [[8], [4]]}
+    forced = {"forced_bos_token_id": 1, "forced_eos_token_id": 5}
+    assert options(**held, **forced) == {
+        "stop": [5], "never": [4, 7, 8], "never_first": [9], "begin_with": 1, "end_with": 5
+    }  # fmt: skip
+    assert options(suppress_tokens=[], bad_words_ids=[], begin_suppress_tokens=None) == {"stop": [5]}
+    with pytest.warns(UserWarning, match=r"bad_words_ids=\[\[1, 2\]\], num_beams=4 of its use, which is not"):
+        assert options(num_beams=4, bad_words_ids=[[1, 2]], length_penalty=2.0) == {"stop": [5]}
+    with pytest.warns(UserWarning, match=r"min_length=6 of its use"):  # of a decoder, which counts its prompt
+        assert options(min_length=6) == {"stop": [5]}
+    assert options(is_encoder_decoder=True, min_length=6) == {"stop": [5], "least": 5}
+    assert options(is_encoder_decoder=True, min_length=6, min_new_tokens=2) == {"stop": [5], "least": 2}
+    search = {"num_beams": 4, "length_penalty": 2.0, "early_stopping": True, **sampled}
+    found = options(beams=True, **search)
+    assert found == {"stop": [5], "beams": 4, "length_penalty": 2.0, "early": True}
+    assert options(beams=True, renormalize_logits=True)["logits_processor"] is renormalised
     (tmp_path / "generation_config.json").unlink()
     assert generation_options(tmp_path) == {"stop": [5], "repetition_penalty": 1.2}
     config.unlink()
