@@ -39,7 +39,7 @@ def speculate(
     says how often the model ran; close to new / (guesses + 1) if the draft is good.
 
     Options and errors are those of `generate`. Raises ValueError also where the vocabularies differ, or one of the two
-    is no decoder but reads its inputs apart, such as T5.
+    is no decoder but reads its inputs apart, such as T5, or its state cannot be taken back, such as Mamba's.
     """
     if other := next((each for each in (model, draft) if hasattr(each, "begin")), None):
         raise ValueError(f"{other} begins from inputs: speculation is for decoders, GPT2 and Llama, use generate")
@@ -53,6 +53,9 @@ def speculate(
     params, draft_params = ready(model, params), ready(draft, draft_params)
     tokens, lengths = packed(prompts, model.vocab)
     room = min(checked_room(each, tokens, lengths, new) for each in (model, draft))
+    for each in (model, draft):
+        if "blocks" not in jax.eval_shape(lambda each=each: each.cache((1,), room)):
+            raise ValueError(f"{each} has a state that cannot be taken back where a guess does not stand: use generate")
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(
         (model, draft), (params, draft_params), tokens, lengths, key, numbers,

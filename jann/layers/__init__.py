@@ -48,6 +48,7 @@ from jann.layers.norms import (
 from jann.layers.positions import interpolated, relative_bucket, sinusoidal
 from jann.layers.recurrent import gru, gru_cell, gru_spec, lstm, lstm_cell, lstm_spec, rnn, rnn_cell, rnn_spec
 from jann.layers.rotary import rotary_frequencies, rotated
+from jann.layers.selective import selective_scan
 from jann.layers.turned import Turned
 
 __all__ = [
@@ -106,6 +107,7 @@ __all__ = [
     "rnn_spec",
     "rotary_frequencies",
     "rotated",
+    "selective_scan",
     "sinusoidal",
     "small_normal",
     "soft_capped",

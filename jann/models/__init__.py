@@ -15,6 +15,7 @@ from jann.models.gpt_neox import GPTNeoX
 from jann.models.lenet import LeNet
 from jann.models.llama import Llama
 from jann.models.lstm_forecaster import LSTMForecaster
+from jann.models.mamba import Mamba
 from jann.models.mlp import MLP
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
@@ -54,6 +55,7 @@ __all__ = [
     "Generator",
     "LSTM",
     "LSTMForecaster",
+    "Mamba",
     "LeNet",
     "Linear",
     "Llama",

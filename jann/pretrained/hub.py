@@ -41,6 +41,7 @@ FAMILIES = {
     "gpt2": "gpt2",
     "gpt_neox": "gpt_neox",
     "llama": "llama",
+    "mamba": "mamba",
     "marian": "transformer",
     "mbart": "transformer",
     "mistral": "llama",

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jann.models import GPT2, Gemma, GPTNeoX, Llama
+from jann.models import GPT2, Gemma, GPTNeoX, Llama, Mamba
 
 MODELS = {
     "gpt2": GPT2(vocab=11, positions=40, embed=16, layers=2, heads=2, hidden=24),
@@ -11,6 +11,7 @@ MODELS = {
     "gemma": Gemma(11, 16, 2, 4, 24, key_value_heads=2, window=(3, 0), window_base=50.0, attention_cap=9.0,
                    query_key_norm=True, post_norms=True),  # fmt: skip
     "gpt_neox": GPTNeoX(vocab=11, embed=16, layers=2, heads=2, hidden=24),
+    "mamba": Mamba(vocab=11, embed=16, layers=2, state=3, rank=2),
     "windows": Llama(vocab=11, embed=16, layers=2, heads=2, hidden=24, window=(0, 3), qkv_bias=True, tied=True),
 }
 

@@ -14,7 +14,8 @@ import jann
 from jann.generation import beam_search, beams, decoding, for_decoding, generate, growing, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
-names = pytest.mark.parametrize("name", ["gemma", "gpt2", "gpt_neox", "llama", "windows"])
+ATTENDING = ["gemma", "gpt2", "gpt_neox", "llama", "windows"]
+names = pytest.mark.parametrize("name", [*ATTENDING, "mamba"])
 
 
 @names
@@ -38,7 +39,7 @@ def test_in_pieces_with_a_cache_equals_the_whole(decoder, name):
 
 
 @pytest.mark.parametrize("rows", [1, 2])
-@names
+@pytest.mark.parametrize("name", ATTENDING)
 def test_beyond_the_caches_room_nothing_is_made_up(decoder, name, rows):
     model, params = decoder(name)
     tokens = jax.random.randint(jax.random.key(1), (rows, 7), 0, 11)
@@ -120,7 +121,7 @@ def test_a_batch_of_prompts_gives_what_each_gives_alone(decoder, name):
         np.testing.assert_allclose(together.log_probabilities[i], want, rtol=1e-4, atol=1e-5)
 
 
-@names
+@pytest.mark.parametrize("name", ATTENDING)
 def test_caches_that_grow_give_what_one_of_full_size_gives(decoder, name, monkeypatch):
     model, params = decoder(name)
     options = {"repetition_penalty": 1.2, "stop": [3]}
@@ -314,6 +315,9 @@ def test_an_encoder_decoder_does_not_speculate(decoder):
     for pair in ((model, {}, *decoder("llama")), (*decoder("llama"), model, {})):
         with pytest.raises(ValueError, match=r"T5\(.*\) begins from inputs: .* GPT2 and Llama, use generate"):
             speculate(*pair, [[1]], 4)
+    for pair in (("mamba", "llama"), ("llama", "mamba")):
+        with pytest.raises(ValueError, match=r"Mamba\(.*\) has a state that cannot be taken back"):
+            speculate(*decoder(pair[0]), *decoder(pair[1]), [[1]], 4)
 
 
 def test_beam_search_is_exhaustive_where_there_are_beams_enough(decoder):

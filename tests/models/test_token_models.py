@@ -11,7 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, TextCNN, Transformer, sentence_embedding
+from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, Mamba, TextCNN, Transformer, sentence_embedding
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -32,6 +32,8 @@ MODELS = {
     "bert": (BERT(7, 9, 2, 8, 2, 2, 10, head="words", epsilon=1e-3, dropout=0.5), 1),
     "bert_relative": (BERT(7, 9, 0, 8, 2, 2, 10, first_position=2, relative_buckets=6, epsilon=1e-3), 1),
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
+    "mamba": (Mamba(7, 6, 2, state=2, window=3, rank=2, epsilon=1e-3, dropout=0.5), 1),
+    "mamba_untied": (Mamba(7, 6, 1, inner=5, state=2, bias=True, conv_bias=False, tied=False, epsilon=1e-3), 1),
     "text_cnn": (TextCNN(7, 8, 5, (2, 3), 3, dropout=0.5), 1),
     "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),
     "transformer": (Transformer(7, 8, 2, 2, 10, activation=jnp.tanh, epsilon=1e-3, dropout=0.5), 2),

@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "vit", "whisper")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "mamba", "vit", "whisper")
 
 
 def close(found, want, bar):
@@ -246,6 +246,28 @@ def test_whisper(golden):
     begin = np.full((len(labels), 1), g.model.begin_tokens[0])
     tokens = np.concatenate([begin, np.maximum(labels[:, :-1], 0)], 1)
     check_gradients(g, lambda params: cross_entropy(g.model(params, heard, tokens), labels))
+
+
+def test_mamba(golden):
+    g = golden("mamba")
+    ids, begin = g.inputs["plain.input_ids"], g.inputs["plain.input_ids"].shape[1]
+    logits, taps = run(g, ids)
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    for i, layer in enumerate([*taps["block"], taps["normed"]]):
+        close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
+    tokens, labels = g.inputs["loss.input_ids"], g.inputs["loss.labels"]
+    check_gradients(g, lambda params: cross_entropy(g.model(params, tokens)[:, :-1], labels[:, 1:]))
+
+    def wanted(output):
+        return g.outputs[f"generate_from_plain.{output}"]
+
+    made = generate(g.model, g.params, ids, 20)
+    np.testing.assert_array_equal(made.tokens, wanted("greedy.sequences")[:, begin:])
+    scores = jax.nn.log_softmax(wanted("greedy.step_logits"))
+    scores = np.take_along_axis(np.asarray(scores), np.asarray(made.tokens)[..., None], 2)[..., 0]
+    close(made.log_probabilities, scores, 40 * g.bar("plain.logits"))
+    made = generate(g.model, g.params, ids, 20, repetition_penalty=1.3, no_repeat=2)
+    np.testing.assert_array_equal(made.tokens, wanted("greedy_rep1.3_ngram2.sequences")[:, begin:])
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

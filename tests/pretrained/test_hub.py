@@ -16,7 +16,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT, Whisper
+from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Mamba, Transformer, ViT, Whisper
 from jann.pretrained import (
     PretrainedError,
     WeightsError,
@@ -47,6 +47,8 @@ MODELS = {
     "llama_labels": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, tied=True, labels=1),
     "llama_scaled": Llama(11, 8, 2, 2, 12, head=6, rotary_scaling=SCALING, qkv_bias=True, out_bias=True, mlp_bias=True),
     "llama_long": Llama(11, 8, 2, 2, 12, head=4, rotary_scaling=LONG),
+    "mamba": Mamba(vocab=11, embed=8, layers=2, state=3, rank=2),
+    "mamba_untied": Mamba(11, 8, 1, inner=24, state=2, window=3, bias=True, conv_bias=False, tied=False),
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
     "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
     "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
