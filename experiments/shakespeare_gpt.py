@@ -63,9 +63,9 @@ def train_one(folder: Path, text: Any, model: jann.Model, recipe: Recipe, seed: 
 def written(text: Any, model: jann.Model, params: Any, characters: int, key: jax.Array) -> str:
     """What the model writes at several temperatures, each going on from a line break.
 
-    As it sees no more than `model.positions`, it goes on from the last half of that when they are full.
+    Where it sees no more than `model.limit`, it goes on from the last half of that when they are full.
     """
-    half, parts = model.positions // 2, []
+    half, parts = getattr(model, "limit", 2 * characters) // 2, []
     for temperature in TEMPERATURES:
         tokens = text.encode("\n").tolist()
         while len(tokens) < characters:

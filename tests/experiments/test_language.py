@@ -11,16 +11,16 @@ import pytest
 import jann
 from experiments import sentiment, shakespeare_gpt, summarise, translate
 from experiments.masked_words import Recipe, log_frequencies, prepared
-from jann.models import GPT2, Transformer
+from jann.models import GPT2, Mamba, Transformer
 
 
 def rows_of(folder):
     return json.loads((folder / "results.json").read_text())["rows"]
 
 
-def test_a_character_gpt_learns_a_cycle_and_writes_it(tmp_path):
+@pytest.mark.parametrize("model", [GPT2(4, 8, 16, 1, 2), Mamba(4, 16, 1, state=4)])
+def test_a_character_model_learns_a_cycle_and_writes_it(tmp_path, model):
     text = jann.data.as_text("cycle", "abc\n" * 200)
-    model = GPT2(4, 8, 16, 1, 2)
     recipe = shakespeare_gpt.Recipe(80, 8, 8, 1e-2, 0.0, 0.9)
     shakespeare_gpt.run(tmp_path, text, model, recipe, 1, 0)
     (row,) = rows_of(tmp_path)

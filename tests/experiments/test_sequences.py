@@ -15,7 +15,7 @@ from scipy.special import expit
 from scipy.stats import bernoulli
 
 import jann
-from experiments import music, shakespeare_gpt, shakespeare_lstm, speech_digits, stocks, wavenet
+from experiments import music, shakespeare_gpt, shakespeare_lstm, shakespeare_mamba, speech_digits, stocks, wavenet
 from jann.data.text import as_text
 from jann.models import LSTM, Dropout, Linear, RecurrentLanguageModel, SequenceClassifier, WaveNet, chain
 
@@ -56,6 +56,7 @@ def wavenet_arguments():
     [
         (music, "music-synthetic_canons"),
         (shakespeare_gpt, "shakespeare_gpt-python_topics"),
+        (shakespeare_mamba, "shakespeare_mamba-python_topics"),
         (shakespeare_lstm, "shakespeare_lstm-python_topics"),
         (speech_digits, "speech_digits-synthetic_tones"),
         (stocks, "stocks-google-lstm"),
