@@ -1,12 +1,15 @@
 """The recurrence of selective state spaces, whose steps hang on what is read."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jann.layers.dtypes import along, wide_dtype
 
-CHUNK = 32  # of the time: the backward pass keeps the states between chunks
+again = partial(jax.checkpoint, prevent_cse=False)
+CHUNK = 16  # of the time: the backward pass keeps the states between chunks
 
 
 def selective_scan(
@@ -37,7 +40,7 @@ def selective_scan(
     state = jnp.zeros((*x.shape[:-2], *decay.shape)) if state is None else state
     begins = jnp.zeros(x.shape[:-1], bool) if begins is None else begins
     at_once = jax.default_backend() != "cpu" if at_once is None else at_once
-    size = min(time, CHUNK)
+    size = max(1, min(time, CHUNK))
     count = -(-time // size)
 
     def parts(value):
@@ -54,13 +57,15 @@ def selective_scan(
     def read(out, state):
         return (out[..., None] * state).sum(-2)
 
+    @again
+    @again
     def one(state, part):
         x, step, into, out, begins = part
         factor, added = terms(x, step, into, begins)
         state = factor * state + added
         return state, read(out, state)
 
-    @jax.checkpoint
+    @again
     def chunk(state, part):
         if not at_once:
             return lax.scan(one, state, part)

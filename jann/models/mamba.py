@@ -68,7 +68,10 @@ class Mamba(Model):
             "in": linear_spec(embed, {"parts": 2, **inner}, self.bias, width_normal(self.embed)),
             "conv": {**conv, "bias": Param(inner)} if self.conv_bias else conv,
             "selected": linear_spec(inner, {"selected": rank + 2 * self.state}, False),
-            "step": {"weight": Param({"rank": rank, **inner}, uniform, into=("rank",)), "bias": Param(inner, first_steps)},
+            "step": {
+                "weight": Param({"rank": rank, **inner}, uniform, into=("rank",)),
+                "bias": Param(inner, first_steps),
+            },
             "log_decay": Param({**inner, "state": self.state}, counted),
             "skip": Param(inner, ones),
             "out": linear_spec(inner, embed, self.bias, width_normal(self.embed, self.layers)),
