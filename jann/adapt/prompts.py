@@ -27,8 +27,9 @@ class PromptTuned(Model):
     def spec(self):
         if getattr(self.model, "labels", 0):
             raise ValueError(f"prompts go before tokens that are foretold, and {self.model} tells labels")
-        prompt = Param({"places": self.places, "embed": self.model.embed}, standard_normal)
-        return {"prompt": prompt, "model": self.model.spec()}
+        spec = self.model.spec()
+        prompt = Param({"places": self.places, "embed": spec["tokens"]["table"].axes["embed"]}, standard_normal)
+        return {"prompt": prompt, "model": spec}
 
     def apply(self, params, tokens, lengths=None, state=None, key=None):
         """tokens[..., time] of which `lengths` are there -> logits of the token after each, [..., time, vocab]

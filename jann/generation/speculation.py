@@ -11,7 +11,7 @@ from jann.core import Model
 from jann.generation.checks import Prompts, cache_dtype, checked_options, checked_room, ids_of, packed, ready, whole
 from jann.generation.choice import warped
 from jann.generation.decoding import Generated
-from jann.trees import Tree
+from jann.trees import Tree, flatten
 
 
 def speculate(
@@ -54,7 +54,7 @@ def speculate(
     tokens, lengths = packed(prompts, model.vocab)
     room = min(checked_room(each, tokens, lengths, new) for each in (model, draft))
     for each in (model, draft):
-        if "blocks" not in jax.eval_shape(lambda each=each: each.cache((1,), room)):
+        if any("mixers" in path for path in flatten(jax.eval_shape(lambda each=each: each.cache((1,), room)))):
             raise ValueError(f"{each} has a state that cannot be taken back where a guess does not stand: use generate")
     numbers = {name: sampling[name] for name in ("temperature", "top_p", "min_p")}
     return _speculated(

@@ -17,6 +17,7 @@ from jann.models.llama import Llama
 from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.mamba import Mamba
 from jann.models.mlp import MLP
+from jann.models.opt import OPT
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
 from jann.models.patchtst import PatchTST
 from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, perceptron_rule
@@ -61,6 +62,7 @@ __all__ = [
     "Llama",
     "MLP",
     "Neuron",
+    "OPT",
     "Parallel",
     "PatchTST",
     "Perceptron",

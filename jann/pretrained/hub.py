@@ -42,6 +42,7 @@ FAMILIES = {
     "gpt_neox": "gpt_neox",
     "llama": "llama",
     "mamba": "mamba",
+    "opt": "opt",
     "marian": "transformer",
     "mbart": "transformer",
     "mistral": "llama",

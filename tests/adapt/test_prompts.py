@@ -9,11 +9,13 @@ import pytest
 import jann
 from jann.adapt import frozen, prompt_tuned
 from jann.generation import beam_search, generate, speculate, stream
-from jann.models import GPT2, Llama
+from jann.models import GPT2, OPT, Llama, Mamba
 
 DECODERS = {
     "gpt2": GPT2(vocab=11, positions=40, embed=8, layers=2, heads=2),
     "llama": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, key_value_heads=1),
+    "mamba": Mamba(vocab=11, embed=8, layers=2, state=3),
+    "opt": OPT(vocab=11, positions=40, embed=12, layers=1, heads=2, table=8),
 }
 TOKENS = np.array([[1, 4, 10, 7, 2], [3, 3, 9, 0, 5]])
 decoders = pytest.mark.parametrize("base", DECODERS.values(), ids=DECODERS)
@@ -80,9 +82,19 @@ def test_generation_knows_the_prompt_and_all_positions(base, drawn, key):
     allowed = generate(model, params, prompts, 5, no_repeat=1)
     for row, prompt in zip(allowed.tokens.tolist(), prompts, strict=True):
         assert len({*row, *prompt}) == 5 + len(prompt)
-    guessed, _ = speculate(model, params, base, params["model"], prompts, 12)
-    np.testing.assert_array_equal(guessed.tokens, generate(model, params, prompts, 12).tokens)
     assert list(stream(model, params, prompts[0], 8)) == got.tokens[0, :8].tolist()
+
+
+@decoders
+def test_a_draft_without_the_vectors_guesses_for_a_model_with_them(base, drawn):
+    model, params = prompt_tuned(base, jax.tree.map(lambda leaf: 4 * leaf, drawn(base)), tokens=[6, 2, 8])
+    prompts, pair = [[1, 8, 6, 4, 2], [6, 8, 2]], (base, params["model"])
+    if isinstance(base, Mamba):
+        with pytest.raises(ValueError, match=r"PromptTuned\(.*\) has a state that cannot be taken back"):
+            speculate(model, params, *pair, prompts, 12)
+    else:
+        guessed, _ = speculate(model, params, *pair, prompts, 12)
+        np.testing.assert_array_equal(guessed.tokens, generate(model, params, prompts, 12).tokens)
 
 
 @decoders

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jann.models import GPT2, Gemma, GPTNeoX, Llama, Mamba
+from jann.models import GPT2, OPT, Gemma, GPTNeoX, Llama, Mamba
 
 MODELS = {
     "gpt2": GPT2(vocab=11, positions=40, embed=16, layers=2, heads=2, hidden=24),
@@ -12,6 +12,7 @@ MODELS = {
                    query_key_norm=True, post_norms=True),  # fmt: skip
     "gpt_neox": GPTNeoX(vocab=11, embed=16, layers=2, heads=2, hidden=24),
     "mamba": Mamba(vocab=11, embed=16, layers=2, state=3, rank=2),
+    "opt": OPT(vocab=11, positions=40, embed=16, layers=2, heads=2, hidden=24, table=12, norm_first=False),
     "windows": Llama(vocab=11, embed=16, layers=2, heads=2, hidden=24, window=(0, 3), qkv_bias=True, tied=True),
 }
 

@@ -14,7 +14,7 @@ import jann
 from jann.generation import beam_search, beams, decoding, for_decoding, generate, growing, speculate, stream
 
 PROMPTS = [[1, 2, 3, 4, 5], [7], [9, 8, 1]]
-ATTENDING = ["gemma", "gpt2", "gpt_neox", "llama", "windows"]
+ATTENDING = ["gemma", "gpt2", "gpt_neox", "llama", "opt", "windows"]
 names = pytest.mark.parametrize("name", [*ATTENDING, "mamba"])
 
 

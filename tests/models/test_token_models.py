@@ -11,7 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, T5, Gemma, GPTNeoX, Llama, Mamba, TextCNN, Transformer, sentence_embedding
+from jann.models import BERT, GPT2, OPT, T5, Gemma, GPTNeoX, Llama, Mamba, TextCNN, Transformer, sentence_embedding
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -34,6 +34,8 @@ MODELS = {
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
     "mamba": (Mamba(7, 6, 2, state=2, window=3, rank=2, epsilon=1e-3, dropout=0.5), 1),
     "mamba_untied": (Mamba(7, 6, 1, inner=5, state=2, bias=True, conv_bias=False, tied=False, epsilon=1e-3), 1),
+    "opt": (OPT(7, 9, 8, 2, 2, 10, activation=jnp.tanh, dropout=0.5), 1),
+    "opt_narrow": (OPT(7, 9, 8, 1, 2, table=6, activation=jnp.tanh, norm_first=False, bias=False, tied=False), 1),
     "text_cnn": (TextCNN(7, 8, 5, (2, 3), 3, dropout=0.5), 1),
     "t5": (T5(7, 8, 2, 2, 3, 10, activation=jax.nn.gelu, gated=True, tied=False, epsilon=1e-3, dropout=0.5), 2),
     "transformer": (Transformer(7, 8, 2, 2, 10, activation=jnp.tanh, epsilon=1e-3, dropout=0.5), 2),
@@ -235,6 +237,7 @@ def test_no_type_is_converted_unasked(drawn):
         (lambda: GPT2(vocab=7, embed=8, heads=3).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
+        (lambda: OPT(7, 9, 8, 1, 3).spec(), "heads=3 must divide embed=8"),
         (lambda: GPTNeoX(7, 8, 1, 3).spec(), "heads=3 must divide embed=8"),
         (lambda: GPTNeoX(7, 8, 1, 2, rotary_share=0.2).spec(), "rotary_share=0.2 turns 0 of a head's 4 features"),
         (lambda: Gemma(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),

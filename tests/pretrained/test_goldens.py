@@ -12,8 +12,8 @@ from jann.generation import beam_search, generate
 from jann.pretrained import from_pretrained, hub, save_pretrained, tables
 
 DECODERS = (
-    "gemma", "gemma2", "gemma3-text", "gpt-neox", "gpt2", "llama-gqa-untied", "llama-tied", "mistral-swa", "qwen2",
-    "qwen3",
+    "gemma", "gemma2", "gemma3-text", "gpt-neox", "gpt2", "llama-gqa-untied", "llama-tied", "mistral-swa", "opt",
+    "qwen2", "qwen3",
 )  # fmt: skip
 BERTS = (
     "bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls", "distilbert-mlm", "distilbert-seqcls", "mpnet",

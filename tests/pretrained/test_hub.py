@@ -16,7 +16,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Mamba, Transformer, ViT, Whisper
+from jann.models import BERT, CLIP, GPT2, OPT, T5, Gemma, GPTNeoX, Llama, Mamba, Transformer, ViT, Whisper
 from jann.pretrained import (
     PretrainedError,
     WeightsError,
@@ -49,6 +49,9 @@ MODELS = {
     "llama_long": Llama(11, 8, 2, 2, 12, head=4, rotary_scaling=LONG),
     "mamba": Mamba(vocab=11, embed=8, layers=2, state=3, rank=2),
     "mamba_untied": Mamba(11, 8, 1, inner=24, state=2, window=3, bias=True, conv_bias=False, tied=False),
+    "opt": OPT(vocab=11, positions=6, embed=8, layers=2, heads=2, hidden=12),
+    "opt_narrow": OPT(11, 6, 8, 1, 2, table=6, activation=exact_gelu, norm_first=False, bias=False, tied=False),
+    "opt_labels": OPT(11, 6, 8, 1, 2, hidden=12, labels=3),
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
     "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
     "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
