@@ -5,6 +5,7 @@ from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, spar
 from jann.models.bert import BERT, sentence_embedding
 from jann.models.clip import CLIP, pair_loss
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.convnext import ConvNeXt
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
 from jann.models.dlinear import DLinear
@@ -42,6 +43,7 @@ __all__ = [
     "Chain",
     "Conv",
     "ConvAutoencoder",
+    "ConvNeXt",
     "DLinear",
     "DiT",
     "Discriminator",

@@ -33,6 +33,7 @@ FAMILIES = {
     "bert": "bert",
     "camembert": "bert",
     "clip": "clip",
+    "convnext": "convnext",
     "dinov2": "vit",
     "distilbert": "bert",
     "gemma": "gemma",

@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "vit", "whisper")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "convnext", "dinov2", "vit", "whisper")
 
 
 def close(found, want, bar):
@@ -219,6 +219,17 @@ def test_dinov2(golden):
     close(features[:, 0], g.outputs["plain.pooler_output"], g.bar("plain.pooler_output"))
     for i, layer in enumerate([taps["embedded"], *taps["block"]]):
         close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
+
+
+def test_convnext(golden):
+    g = golden("convnext")
+    logits, taps = run(g, np.moveaxis(g.inputs["plain.pixel_values"], 1, -1))
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    for i, layer in enumerate([taps["embedded"], *(taps[f"stage_{i}"] for i in range(4))]):
+        output = f"plain.hidden_states.{i}"
+        close(np.moveaxis(layer, -1, 1), g.outputs[output], g.bar(output))
+    images, labels = np.moveaxis(g.inputs["loss.pixel_values"], 1, -1), g.inputs["loss.labels"]
+    check_gradients(g, lambda params: cross_entropy(g.model(params, images), labels))
 
 
 def test_clip(golden):

@@ -16,7 +16,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, T5, Gemma, GPTNeoX, Llama, Transformer, ViT, Whisper
+from jann.models import BERT, CLIP, GPT2, T5, ConvNeXt, Gemma, GPTNeoX, Llama, Transformer, ViT, Whisper
 from jann.pretrained import (
     PretrainedError,
     WeightsError,
@@ -77,6 +77,8 @@ MODELS = {
     "whisper": Whisper(11, 3, 8, 1, 2, 12, 2, places=4, positions=6, activation=jax.nn.relu, begin_tokens=(5,)),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
+    "convnext": ConvNeXt(1, 3, (1, 2), (4, 6), 2, jax.nn.relu, drop_path=0.25),
+    "convnext_features": ConvNeXt(2, 0, (2,), (4,), 3, layer_scale=0.0),
     "clip": CLIP(4, 2, 1, 8, 1, 2, 10, 11, 6, 6, 2, 3, 7, shared=5, end_token=None, activation=jax.nn.relu),
     "dinov2": ViT(4, 2, 1, 8, 2, 2, 16, 0, layer_scale=True, mask_token=True),
     "dinov2_labels": ViT(4, 2, 1, 8, 1, 2, 8, 3, layer_scale=True, mean_too=True, qkv_bias=False),
@@ -313,6 +315,15 @@ def test_learned_positions_have_an_end(drawn):
     made = generate(bart, params, [[1, 2], [3] * 6], 5)  # padded beyond its positions
     want = jnp.argmax(bart(params, jnp.array([[1, 2]]), jnp.array([[2, *made.tokens[0, :4]]])), -1)
     np.testing.assert_array_equal(made.tokens[0], want[0])
+
+
+def test_convnexts_that_jann_does_not_know():
+    convnext = hub.family_of({"model_type": "convnext"}).from_config
+    with pytest.raises(PretrainedError, match="convnext with num_stages=4, depths=.* each stage has a depth"):
+        convnext({"model_type": "convnext", "depths": [1, 2]})
+    with pytest.raises(PretrainedError, match="patch_size=.2, 4. is not supported, only squares"):
+        convnext({"model_type": "convnext", "patch_size": [2, 4]})
+    assert convnext({"model_type": "convnext", "patch_size": [2, 2], "layer_scale_init_value": -1}).layer_scale == 0
 
 
 def test_sides_of_clip_that_differ_are_named():
