@@ -31,6 +31,7 @@ from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
 from jann.models.vgg import VGG
 from jann.models.vit import ViT
+from jann.models.wav2vec2 import Wav2Vec2
 from jann.models.wavenet import WaveNet
 from jann.models.whisper import Whisper
 
@@ -77,6 +78,7 @@ __all__ = [
     "VAE",
     "VGG",
     "ViT",
+    "Wav2Vec2",
     "WaveNet",
     "Whisper",
     "absolute",

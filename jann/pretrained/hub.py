@@ -52,6 +52,7 @@ FAMILIES = {
     "roberta": "bert",
     "t5": "t5",
     "vit": "vit",
+    "wav2vec2": "wav2vec2",
     "whisper": "whisper",
     "xlm-roberta": "bert",
 }

@@ -35,6 +35,7 @@ from jann.models import (
     ResNet,
     SequenceClassifier,
     ViT,
+    Wav2Vec2,
     chain,
     parallel,
     residual,
@@ -74,6 +75,15 @@ MODELS = {
         ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, layer_scale=True, mean_too=True, activation=TANH), (4, 4, 1),
     ),
     "vit": (ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, dropout=0.5), (4, 4, 1)),
+    "wav2vec2": (
+        Wav2Vec2(3, (4, 3), (3, 2), (2, 1), embed=4, layers=2, heads=2, hidden=5, position_window=4, position_groups=2,
+                 epsilon=1e-3, dropout=0.5),
+        (12,),
+    ),
+    "wav2vec2_layer": (
+        Wav2Vec2(3, (4, 3), (3, 2), (2, 1), True, "layer", TANH, 4, 2, 2, 5, 3, 1, norm_first=True, epsilon=1e-3),
+        (12,),
+    ),
     "rnn": (RNN(3, 4), (5, 3)),
     "lstm": (LSTM(3, 4, layers=2, dropout=0.5), (5, 3)),
     "gru": (GRU(3, 4, bidirectional=True), (5, 3)),

@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "convnext", "dinov2", "vit", "whisper")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "convnext", "dinov2", "vit", "wav2vec2-ctc", "whisper")
 
 
 def close(found, want, bar):
@@ -257,6 +257,23 @@ def test_whisper(golden):
     begin = np.full((len(labels), 1), g.model.begin_tokens[0])
     tokens = np.concatenate([begin, np.maximum(labels[:, :-1], 0)], 1)
     check_gradients(g, lambda params: cross_entropy(g.model(params, heard, tokens), labels))
+
+
+def test_wav2vec2(golden):
+    g = golden("wav2vec2-ctc")
+    logits, taps = run(g, g.inputs["plain.input_values"])
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    close(taps["extracted"], g.outputs["plain.extract_features"], g.bar("plain.extract_features"))
+    for i, layer in enumerate([taps["embedded"], *taps["block"]]):
+        close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
+    np.testing.assert_array_equal(logits.argmax(-1), g.outputs["plain.greedy_ids"])
+    audio, labels = g.inputs["loss.input_values"], g.inputs["loss.labels"]
+
+    def loss(params):
+        each = jann.losses.ctc_loss(g.model(params, audio), labels, blank=g.model.blank)
+        return (each / (labels != g.model.blank).sum(-1)).mean()
+
+    check_gradients(g, loss)
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

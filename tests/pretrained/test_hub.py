@@ -16,7 +16,7 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, T5, ConvNeXt, Gemma, GPTNeoX, Llama, Transformer, ViT, Whisper
+from jann.models import BERT, CLIP, GPT2, T5, ConvNeXt, Gemma, GPTNeoX, Llama, Transformer, ViT, Wav2Vec2, Whisper
 from jann.pretrained import (
     PretrainedError,
     WeightsError,
@@ -74,6 +74,8 @@ MODELS = {
     "bart": Transformer(11, 8, 1, 2, 12, 1, exact_gelu, epsilon=1e-5, begin_token=2, scaled=False, **LEARNED),
     "mbart": Transformer(11, 8, 1, 2, 12, 2, epsilon=1e-5, norm_first=True, **LEARNED),
     "pegasus": Transformer(11, 8, 1, 2, 12, 1, epsilon=1e-5, norm_first=True, logits_bias=True),
+    "wav2vec2": Wav2Vec2(11, (4, 3), (3, 2), (2, 1), False, "group", jax.nn.relu, 8, 2, 2, 12, 4, 2, mask_token=True),
+    "wav2vec2_features": Wav2Vec2(0, (4,), (3,), (2,), True, "layer", exact_gelu, 8, 1, 2, 12, 3, 1, True, blank=4),
     "whisper": Whisper(11, 3, 8, 1, 2, 12, 2, places=4, positions=6, activation=jax.nn.relu, begin_tokens=(5,)),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
