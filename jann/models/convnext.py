@@ -1,9 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545): a convolutional network with the habits of a Transformer."""
 
-import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,6 +21,7 @@ from jann.layers import (
     small_normal,
 )
 from jann.layers.dtypes import along
+from jann.layers.initializers import constant
 
 WINDOW = 7  # of the convolution in a block
 EPSILON = 1e-6  # of every norm but the last
@@ -87,7 +86,7 @@ class ConvNeXt(Model):
             "mlp_in": linear_spec(width, 4 * width, init=small_normal),
             "mlp_out": linear_spec(4 * width, width, init=small_normal),
         }
-        return block | ({"scale": Param({"channels": width}, _constant(self.layer_scale))} if self.layer_scale else {})
+        return block | ({"scale": Param({"channels": width}, constant(self.layer_scale))} if self.layer_scale else {})
 
     def apply(self, params, images, state=None, key=None):
         """images[..., height, width, inputs] -> logits[..., outputs]"""
@@ -133,8 +132,3 @@ class ConvNeXt(Model):
     def pooled(self, params, x):
         """features[..., height, width, channels] -> the norm of their mean, [..., channels]"""
         return tap("pooled", layer_norm(params["norm"], global_average_pool(x), self.epsilon))
-
-
-@functools.lru_cache(maxsize=64)  # so that equal specs have equal initialisers
-def _constant(value: float) -> Callable:
-    return jax.nn.initializers.constant(value)

@@ -1,6 +1,5 @@
 """wav2vec 2.0 (Baevski et al. 2020, arXiv:2006.11477): speech heard as a wave, and its letters."""
 
-import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +26,7 @@ from jann.layers import (
     width_normal,
 )
 from jann.layers.dtypes import along, wide_dtype
+from jann.layers.initializers import constant, normal
 
 EPSILON = 1e-5  # of the norms behind convolutions
 
@@ -103,14 +103,14 @@ class Wav2Vec2(Model):
         }
         deviation = 2 / math.sqrt(self.position_window * self.embed)
         positions = conv_spec(
-            self.embed, self.embed, (self.position_window,), self.position_groups, init=_normal(deviation)
+            self.embed, self.embed, (self.position_window,), self.position_groups, init=normal(deviation)
         )
         length = deviation * self.embed / math.sqrt(self.position_groups)  # of what is drawn so, about
         spec = {
             "convs": convs,
             "convs_norm": layer_norm_spec(before),
             "frames": dense(before, self.embed),
-            "positions": {**positions, "scale": Param({"window": self.position_window}, _constant(length))},
+            "positions": {**positions, "scale": Param({"window": self.position_window}, constant(length))},
             "norm": norm,
             "blocks": stack(block, layers=self.layers),
         }
@@ -221,13 +221,3 @@ class Wav2Vec2(Model):
                 f"lengths {list(jnp.shape(lengths))} for audio {list(audio.shape)}: {list(audio.shape[:-1])} wanted"
             )
         return audio, None if lengths is None else jnp.asarray(lengths)
-
-
-@functools.lru_cache(maxsize=64)  # so that equal specs have equal initialisers
-def _normal(deviation: float) -> Callable:
-    return jax.nn.initializers.normal(deviation)
-
-
-@functools.lru_cache(maxsize=64)
-def _constant(value: float) -> Callable:
-    return jax.nn.initializers.constant(value)

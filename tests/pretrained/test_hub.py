@@ -319,6 +319,31 @@ def test_learned_positions_have_an_end(drawn):
     np.testing.assert_array_equal(made.tokens[0], want[0])
 
 
+def test_wav2vec2_of_older_files_of_pre_training_and_those_that_jann_does_not_know(tmp_path, drawn):
+    model = MODELS["wav2vec2"]
+    params = drawn(model)
+    save_pretrained(tmp_path, model, params)
+    tensors = load_file(tmp_path / hub.WEIGHTS)
+    for number, letter in enumerate("gv"):
+        part = tensors.pop(f"wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original{number}")
+        tensors[f"wav2vec2.encoder.pos_conv_embed.conv.weight_{letter}"] = part
+    save_file(tensors, tmp_path / hub.WEIGHTS)
+    same(from_pretrained(tmp_path)[1], params)
+    edit(tmp_path, architectures=["Wav2Vec2ForPreTraining"])
+    with pytest.warns(UserWarning, match="not used, .*lm_head"):
+        body, read = from_pretrained(tmp_path)
+    assert body == dataclasses.replace(model, vocab=0)
+    same(read, {name: part for name, part in params.items() if name != "head"})
+    wav2vec2 = hub.family_of({"model_type": "wav2vec2"}).from_config
+    for option, value in (("add_adapter", True), ("adapter_attn_dim", 16), ("feat_extract_norm", "batch")):
+        with pytest.raises(PretrainedError, match=f"wav2vec2 with {option}={value!r} is not supported, only"):
+            wav2vec2({"model_type": "wav2vec2", option: value})
+    with pytest.raises(PretrainedError, match="wav2vec2 with 1 conv_dim, 7 conv_kernel and 7 conv_stride"):
+        wav2vec2({"model_type": "wav2vec2", "conv_dim": [4]})
+    with pytest.raises(PretrainedError, match="architecture 'Wav2Vec2ForXVector' is not one that jann knows"):
+        wav2vec2({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"]})
+
+
 def test_convnexts_that_jann_does_not_know():
     convnext = hub.family_of({"model_type": "convnext"}).from_config
     with pytest.raises(PretrainedError, match="convnext with num_stages=4, depths=.* each stage has a depth"):
