@@ -1,5 +1,6 @@
 """Losses that Optax does not have."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -60,6 +61,7 @@ def ctc_loss(logits: jax.Array, labels: jax.Array, lengths: jax.Array | None = N
     Some 100,000 where there is no way: there must be as many logits as labels, and one more between two that are equal.
     optax.ctc_loss (Graves et al. 2006, ICML) with any leading axes. Raises ValueError where shapes do not fit.
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels, jnp.int32)
     lead = logits.shape[:-2]
     if logits.ndim < 2 or labels.shape[:-1] != lead or (lengths is not None and jnp.shape(lengths) != lead):
         given = "" if lengths is None else f" and lengths {list(jnp.shape(lengths))}"
@@ -67,15 +69,16 @@ def ctc_loss(logits: jax.Array, labels: jax.Array, lengths: jax.Array | None = N
             f"logits {list(logits.shape)}, labels {list(labels.shape)}{given}: [..., time, vocab], [..., n] and [...] "
             "with the same leading axes wanted"
         )
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)).reshape(-1, *logits.shape[-2:])
-    labels = jnp.asarray(labels).reshape(-1, labels.shape[-1])
+    rows = math.prod(lead)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)).reshape(rows, *logits.shape[-2:])
+    labels = labels.reshape(rows, labels.shape[-1])
     there = (labels >= 0) & (labels != blank)
     order = jnp.argsort(~there, axis=-1, stable=True)  # Optax wants padding behind the labels
     labels, there = (jnp.take_along_axis(x, order, -1) for x in (jnp.where(there, labels, blank), there))
-    time = jnp.arange(logits.shape[1])[None]
-    ended = jnp.zeros(logits.shape[:2], bool) if lengths is None else time >= jnp.asarray(lengths).reshape(-1, 1)
+    lengths = jnp.full(lead, logits.shape[1]) if lengths is None else jnp.asarray(lengths, jnp.int32)
+    ended = jnp.arange(logits.shape[1])[None] >= lengths.reshape(rows, 1)
     ended, absent = ended.astype(logits.dtype), (~there).astype(logits.dtype)
-    with jax.numpy_rank_promotion("allow"):  # which Optax relies on
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # which Optax relies on
         return optax.ctc_loss(logits, ended, labels, absent, blank_id=blank).reshape(lead)
 
 

@@ -67,6 +67,7 @@ def test_ctc_loss_is_of_all_ways_to_say_the_labels(blank):
     np.testing.assert_allclose(ctc_loss(logits[0, 0], labels[0, 0], blank=blank), found[0, 0], rtol=1e-5)
     errors = jann.analysis.check_gradients(lambda x: ctc_loss(x, labels, lengths, blank).sum(), logits, tolerance=1e-3)
     assert errors
+    assert ctc_loss(logits[:0], labels[:0]).shape == (0, 2)
     assert ctc_loss(logits[0, 0, :2], np.array([a, a]), blank=blank) > 9e4  # there must be a blank between them
 
 

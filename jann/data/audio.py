@@ -129,7 +129,7 @@ def speech_waveform(audio: jax.Array, rate: int, lengths: jax.Array | None = Non
     if lengths is None:
         mean, variance = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
         return ((wide - mean) * jax.lax.rsqrt(variance + 1e-7)).astype(audio.dtype)
-    lengths = jnp.asarray(lengths)[..., None]
+    lengths = jnp.asarray(lengths, jnp.int32)[..., None]
     there = jax.lax.broadcast_to_rank(jnp.arange(audio.shape[-1]), audio.ndim) < lengths
     count = jnp.maximum(lengths, 1).astype(wide.dtype)
     centred = jnp.where(there, wide - jnp.where(there, wide, 0).sum(-1, keepdims=True) / count, 0)

@@ -143,6 +143,7 @@ class Wav2Vec2(Model):
 
     def frames(self, samples):
         """How many frames so many samples make, a number or an array of them."""
+        samples = samples if isinstance(samples, int) else jnp.asarray(samples, jnp.int32)  # 8 bits hold few samples
         for window, stride in zip(self.windows, self.strides, strict=True):
             samples = (samples - window) // stride + 1
         return max(samples, 0) if isinstance(samples, int) else jnp.maximum(samples, 0)

@@ -38,6 +38,22 @@ def test_padding_changes_nothing(params, norm_first):
     assert jnp.isfinite(model(params, AUDIO, np.array([40, 9, 0]))).all()
 
 
+def test_no_type_is_converted_unasked(params):
+    """JAX's strictest promotion of types, and lengths of 8 bits, in all that stands between a wave and its loss"""
+    labels, waves = np.array([[1, 2], [3, 0], [1, 0]]), jnp.asarray(AUDIO)
+
+    def heard(lengths, labels):
+        logits = MODEL(params, jann.data.speech_waveform(waves, 16_000, lengths), lengths)
+        return logits, jann.losses.ctc_loss(logits, labels, MODEL.frames(lengths))
+
+    want, loss = heard(LENGTHS, labels)
+    with jax.numpy_dtype_promotion("strict"):
+        for narrow in (np.uint8, np.int8):
+            found = jax.jit(heard)(LENGTHS.astype(narrow), labels.astype(narrow))
+            np.testing.assert_allclose(found[0], want, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found[1], loss, rtol=1e-4)
+
+
 def test_what_the_published_sizes_are():
     base = Wav2Vec2(mask_token=True)
     assert base.smallest == 400 and base.frames(16_000) == 49
