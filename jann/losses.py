@@ -1,5 +1,6 @@
 """Losses that Optax does not have."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -49,6 +50,36 @@ def counted(
     weight = jnp.where(labels < 0, 0, weight)
     counts = weight != 0
     return jnp.where(counts[..., None], logits, 0), jnp.where(counts, labels, 0), weight
+
+
+def ctc_loss(logits: jax.Array, labels: jax.Array, lengths: jax.Array | None = None, blank: int = 0) -> jax.Array:
+    """logits[..., time, vocab], labels[..., n] -> -log p of all ways to say the labels in that time, [...], in nats
+
+    lengths:  [...], how many of the logits are there, by default all; `Wav2Vec2.frames` tells it of samples
+    blank:    what stands between letters and where nothing is said; it and negative labels are padding of the labels
+
+    Some 100,000 where there is no way: there must be as many logits as labels, and one more between two that are equal.
+    optax.ctc_loss (Graves et al. 2006, ICML) with any leading axes. Raises ValueError where shapes do not fit.
+    """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels, jnp.int32)
+    lead = logits.shape[:-2]
+    if logits.ndim < 2 or labels.shape[:-1] != lead or (lengths is not None and jnp.shape(lengths) != lead):
+        given = "" if lengths is None else f" and lengths {list(jnp.shape(lengths))}"
+        raise ValueError(
+            f"logits {list(logits.shape)}, labels {list(labels.shape)}{given}: [..., time, vocab], [..., n] and [...] "
+            "with the same leading axes wanted"
+        )
+    rows = math.prod(lead)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)).reshape(rows, *logits.shape[-2:])
+    labels = labels.reshape(rows, labels.shape[-1])
+    there = (labels >= 0) & (labels != blank)
+    order = jnp.argsort(~there, axis=-1, stable=True)  # Optax wants padding behind the labels
+    labels, there = (jnp.take_along_axis(x, order, -1) for x in (jnp.where(there, labels, blank), there))
+    lengths = jnp.full(lead, logits.shape[1]) if lengths is None else jnp.asarray(lengths, jnp.int32)
+    ended = jnp.arange(logits.shape[1])[None] >= lengths.reshape(rows, 1)
+    ended, absent = ended.astype(logits.dtype), (~there).astype(logits.dtype)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # which Optax relies on
+        return optax.ctc_loss(logits, ended, labels, absent, blank_id=blank).reshape(lead)
 
 
 def preference_loss(

@@ -1,5 +1,7 @@
 """Losses against values worked by hand, and what they are minimised by."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 import jann
-from jann.losses import preference_loss, quantile_loss, sequence_log_probabilities
+from jann.losses import ctc_loss, preference_loss, quantile_loss, sequence_log_probabilities
 
 
 def test_quantile_loss_by_hand():
@@ -43,6 +45,37 @@ def test_log_probabilities_of_sequences_by_hand():
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     found = sequence_log_probabilities(logits, labels, np.array([[0, 1], [1, 0]]))
     np.testing.assert_allclose(found, np.log([0.125, 0.6]), rtol=1e-5)
+
+
+def said(letters, blank):
+    return tuple(letter for letter, _ in itertools.groupby(letters) if letter != blank)
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_ctc_loss_is_of_all_ways_to_say_the_labels(blank):
+    a, b = {0, 1, 2} - {blank}
+    logits = np.random.default_rng(0).normal(size=(2, 2, 4, 3))
+    log_p = np.array(jax.nn.log_softmax(logits)).astype(np.float64)
+    labels = np.array([[[a, b, -1], [a, a, blank]], [[-100, b, -100], [-1, -1, -1]]])
+    lengths = np.array([[4, 3], [2, 4]])
+    found = ctc_loss(logits, labels, lengths, blank)
+    for row in np.ndindex(2, 2):
+        wanted, time = tuple(x for x in labels[row].tolist() if x >= 0 and x != blank), int(lengths[row])
+        ways = [way for way in itertools.product(range(3), repeat=time) if said(way, blank) == wanted]
+        total = sum(np.exp(log_p[row][np.arange(time), list(way)].sum()) for way in ways)
+        np.testing.assert_allclose(found[row], -np.log(total), rtol=1e-5)
+    np.testing.assert_allclose(ctc_loss(logits[0, 0], labels[0, 0], blank=blank), found[0, 0], rtol=1e-5)
+    errors = jann.analysis.check_gradients(lambda x: ctc_loss(x, labels, lengths, blank).sum(), logits, tolerance=1e-3)
+    assert errors
+    assert ctc_loss(logits[:0], labels[:0]).shape == (0, 2)
+    assert ctc_loss(logits[0, 0, :2], np.array([a, a]), blank=blank) > 9e4  # there must be a blank between them
+
+
+def test_ctc_loss_of_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"logits \[2, 4, 3\], labels \[3, 2\]: .* same leading axes wanted"):
+        ctc_loss(jnp.zeros((2, 4, 3)), jnp.ones((3, 2), int))
+    with pytest.raises(ValueError, match=r"and lengths \[\]"):
+        ctc_loss(jnp.zeros((2, 4, 3)), jnp.ones((2, 2), int), jnp.array(4))
 
 
 def test_preference_loss_by_hand():

@@ -4,6 +4,7 @@ Images, text, sound and music.
 """
 
 from jann.data.audio import (
+    ctc_decode,
     frame_count,
     log_mel,
     mel_edges,
@@ -14,6 +15,7 @@ from jann.data.audio import (
     random_shift,
     read_wav,
     speech_spectrogram,
+    speech_waveform,
     write_wav,
 )
 from jann.data.augment import mixup, random_crop, random_erase, random_flip
@@ -57,6 +59,7 @@ __all__ = [
     "batches",
     "contiguous",
     "corrupt_spans",
+    "ctc_decode",
     "frame_count",
     "instructed",
     "load",
@@ -83,6 +86,7 @@ __all__ = [
     "read_squad",
     "read_wav",
     "speech_spectrogram",
+    "speech_waveform",
     "synthesise",
     "train_bpe",
     "whole_windows",

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -98,8 +99,7 @@ def speech_spectrogram(audio: jax.Array, rate: int, bands: int = 80, seconds: in
     """
     from scipy.signal import get_window
 
-    if rate != SPEECH_RATE:
-        raise ValueError(f"audio at {rate} samples a second: resample it to {SPEECH_RATE} (scipy.signal.resample_poly)")
+    _refuse_rate(rate)
     audio = _within_one(audio)
     audio = audio.astype(wide_dtype(audio))[..., : seconds * rate]
     window, hop, ends = 400, 160, [(0, 0)] * (audio.ndim - 1)
@@ -112,6 +112,53 @@ def speech_spectrogram(audio: jax.Array, rate: int, bands: int = 80, seconds: in
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     logarithm = jnp.log10(jnp.maximum(power @ jnp.asarray(speech_filters(rate, window, bands), power.dtype), 1e-10))
     return jnp.maximum(logarithm, logarithm.max((-2, -1), keepdims=True) - 8) / 4 + 1
+
+
+def speech_waveform(audio: jax.Array, rate: int, lengths: jax.Array | None = None) -> jax.Array:
+    """audio[..., time] -> what wav2vec 2.0 hears, [..., time], each of mean 0 and variance 1 over its time
+
+    audio:    floats within −1 and 1, or int16
+    rate:     samples a second: 16,000, as scipy.signal.resample_poly makes of others
+    lengths:  [...], samples of each that are there, by default all; behind them the result is 0
+
+    As the normalising extractor of transformers' Wav2Vec2. Raises ValueError for another rate.
+    """
+    _refuse_rate(rate)
+    audio = _within_one(audio)
+    wide = audio.astype(wide_dtype(audio))
+    if lengths is None:
+        mean, variance = wide.mean(-1, keepdims=True), wide.var(-1, keepdims=True)
+        return ((wide - mean) * jax.lax.rsqrt(variance + 1e-7)).astype(audio.dtype)
+    lengths = jnp.asarray(lengths, jnp.int32)[..., None]
+    there = jax.lax.broadcast_to_rank(jnp.arange(audio.shape[-1]), audio.ndim) < lengths
+    count = jnp.maximum(lengths, 1).astype(wide.dtype)
+    centred = jnp.where(there, wide - jnp.where(there, wide, 0).sum(-1, keepdims=True) / count, 0)
+    variance = jnp.square(centred).sum(-1, keepdims=True) / count
+    return (centred * jax.lax.rsqrt(variance + 1e-7)).astype(audio.dtype)
+
+
+def ctc_decode(logits: jax.Array, blank: int = 0, lengths: Sequence[int] | None = None) -> list:
+    """logits[time, vocab] -> the ids that they say, a list; of logits[rows, time, vocab] a list of lists
+
+    The likeliest of each place, where equal ones beside each other are one, and then without the blank: greedy decoding
+    (Graves et al. 2006, ICML). Wav2vec's ids are letters, by the folder's vocab.json; "|" stands between words:
+
+        letters = {number: letter for letter, number in json.load(open("vocab.json")).items()}
+        text = "".join(letters[number] for number in ids).replace("|", " ")
+
+    lengths:  how many places of each row are there, as `Wav2Vec2.frames` tells of samples; by default all
+    """
+    if logits.ndim not in (2, 3):
+        raise ValueError(f"logits {list(logits.shape)}: [time, vocab] or [rows, time, vocab] wanted")
+    if logits.ndim == 2:
+        return ctc_decode(logits[None], blank, None if lengths is None else [int(lengths)])[0]
+    best = np.asarray(logits.argmax(-1))
+    lengths = np.full(len(best), best.shape[1]) if lengths is None else np.asarray(lengths)
+    if lengths.shape != best.shape[:1]:
+        raise ValueError(f"lengths {list(lengths.shape)} for {len(best)} rows of logits: give one for each")
+    said = np.diff(best, prepend=-1) != 0
+    said &= (best != blank) & (np.arange(best.shape[1]) < lengths[:, None])
+    return [row[there].tolist() for row, there in zip(best, said, strict=True)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -133,6 +180,11 @@ def _triangles(edges: np.ndarray, rate: int, window: int) -> np.ndarray:
     rising = (hertz - edges[:-2]) / np.diff(edges)[:-1]
     falling = (edges[2:] - hertz) / np.diff(edges)[1:]
     return np.maximum(np.minimum(rising, falling), 0)
+
+
+def _refuse_rate(rate: int) -> None:
+    if rate != SPEECH_RATE:
+        raise ValueError(f"audio at {rate} samples a second: resample it to {SPEECH_RATE} (scipy.signal.resample_poly)")
 
 
 def _within_one(audio: jax.Array) -> jax.Array:

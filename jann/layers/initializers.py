@@ -12,7 +12,17 @@ standard_normal = jax.nn.initializers.normal(1.0)
 ones, zeros = jax.nn.initializers.ones, jax.nn.initializers.zeros
 
 
-@functools.lru_cache(maxsize=64)  # so that equal specs have equal initialisers
+@functools.lru_cache(maxsize=64)  # so that equal specs have equal initialisers, here and below
+def constant(value: float) -> jax.nn.initializers.Initializer:
+    return jax.nn.initializers.constant(value)
+
+
+@functools.lru_cache(maxsize=64)
+def normal(deviation: float) -> jax.nn.initializers.Initializer:
+    return jax.nn.initializers.normal(deviation)
+
+
+@functools.lru_cache(maxsize=64)
 def width_normal(width: int, depth: int = 0) -> jax.nn.initializers.Initializer:
     """The normal start of a Transformer's kernels: 0.02 at a width of 768, as BERT and GPT-2 publish it, and in
     proportion to 1 / sqrt(width), so that blocks of any width pass on as much.

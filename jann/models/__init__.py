@@ -5,6 +5,7 @@ from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, spar
 from jann.models.bert import BERT, sentence_embedding
 from jann.models.clip import CLIP, pair_loss
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
+from jann.models.convnext import ConvNeXt
 from jann.models.dcgan import Discriminator, Generator
 from jann.models.dit import DiT
 from jann.models.dlinear import DLinear
@@ -32,6 +33,7 @@ from jann.models.unet import UNet
 from jann.models.vae import VAE, elbo, elbo_objective, gaussian_kl, importance_bound
 from jann.models.vgg import VGG
 from jann.models.vit import ViT
+from jann.models.wav2vec2 import Wav2Vec2
 from jann.models.wavenet import WaveNet
 from jann.models.whisper import Whisper
 
@@ -44,6 +46,7 @@ __all__ = [
     "Chain",
     "Conv",
     "ConvAutoencoder",
+    "ConvNeXt",
     "DLinear",
     "DiT",
     "Discriminator",
@@ -79,6 +82,7 @@ __all__ = [
     "VAE",
     "VGG",
     "ViT",
+    "Wav2Vec2",
     "WaveNet",
     "Whisper",
     "absolute",

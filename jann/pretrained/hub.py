@@ -33,6 +33,7 @@ FAMILIES = {
     "bert": "bert",
     "camembert": "bert",
     "clip": "clip",
+    "convnext": "convnext",
     "dinov2": "vit",
     "distilbert": "bert",
     "gemma": "gemma",
@@ -53,6 +54,7 @@ FAMILIES = {
     "roberta": "bert",
     "t5": "t5",
     "vit": "vit",
+    "wav2vec2": "wav2vec2",
     "whisper": "whisper",
     "xlm-roberta": "bert",
 }

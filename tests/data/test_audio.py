@@ -185,3 +185,32 @@ def test_what_whisper_hears_is_what_transformers_makes_of_it():
 def test_filters_of_speech_have_an_area_of_one():
     filters = audio.speech_filters(16_000, 4096, 80)
     np.testing.assert_allclose(filters.sum(0) * 16_000 / 4096, 1, atol=0.05)
+
+
+def test_what_wav2vec2_hears_has_mean_0_and_variance_1():
+    """As transformers' Wav2Vec2FeatureExtractor, version 5.23, has it: (x - mean) / sqrt(variance + 1e-7)"""
+    waves = np.array([[0.25, -0.25, 0.75, -0.75], [0.002, 0.004, 0.0, 0.0]], np.float32)
+    heard = audio.speech_waveform(waves, 16_000, np.array([4, 2]))
+    np.testing.assert_allclose(heard[0], waves[0] / np.sqrt(0.3125 + 1e-7), rtol=1e-5)
+    np.testing.assert_allclose(heard[1], np.array([-1, 1, 0, 0]) * 1e-3 / np.sqrt(1e-6 + 1e-7), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(audio.speech_waveform(waves[1, :2], 16_000), heard[1, :2], rtol=1e-4)
+    whole = np.round(32768 * waves[0]).astype(np.int16)
+    np.testing.assert_allclose(audio.speech_waveform(whole, 16_000), heard[0], rtol=1e-5)
+    np.testing.assert_array_equal(audio.speech_waveform(waves, 16_000, np.array([4, 0]))[1], 0)
+    with pytest.raises(ValueError, match="audio at 8000 samples a second: resample it to 16000"):
+        audio.speech_waveform(waves, 8000)
+    with pytest.raises(TypeError, match="audio is int32"):
+        audio.speech_waveform(waves.astype(np.int32), 16_000)
+
+
+def test_equal_letters_beside_each_other_are_one_and_blanks_none():
+    best = np.array([[0, 1, 1, 0, 1, 2, 2], [3, 3, 0, 0, 3, 1, 1]])
+    logits = jax.nn.one_hot(best, 4)
+    assert audio.ctc_decode(logits) == [[1, 1, 2], [3, 3, 1]]
+    assert audio.ctc_decode(logits, lengths=[4, 0]) == [[1], []]
+    assert audio.ctc_decode(logits[1], blank=3) == [0, 1] and audio.ctc_decode(logits[1], lengths=2) == [3]
+    assert audio.ctc_decode(logits[:0]) == []
+    with pytest.raises(ValueError, match=r"logits \[4\]: \[time, vocab\] or"):
+        audio.ctc_decode(logits[0, 0])
+    with pytest.raises(ValueError, match=r"lengths \[1\] for 2 rows of logits"):
+        audio.ctc_decode(logits, lengths=[4])

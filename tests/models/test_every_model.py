@@ -20,6 +20,7 @@ from jann.models import (
     BatchNorm,
     Conv,
     ConvAutoencoder,
+    ConvNeXt,
     Discriminator,
     DLinear,
     Dropout,
@@ -34,6 +35,7 @@ from jann.models import (
     ResNet,
     SequenceClassifier,
     ViT,
+    Wav2Vec2,
     chain,
     parallel,
     residual,
@@ -54,6 +56,7 @@ MODELS = {
         ResNet(3, 4, (1, 1), (2, 3), "bottleneck", "imagenet", "B", activation=jax.nn.softplus),
         (12, 12, 3),
     ),
+    "convnext": (ConvNeXt(2, 3, (1, 2), (4, 5), 2, TANH, 0.5, drop_path=0.5), (4, 5, 2)),
     "autoencoder": (Autoencoder(4, (5,), 2, TANH, jax.nn.sigmoid), (4,)),
     "conv_autoencoder": (ConvAutoencoder(2, 4, (2, 3), 3, TANH), (4, 4, 2)),
     "vae": (VAE(4, (5,), 2, activation=TANH), (4,)),
@@ -72,6 +75,15 @@ MODELS = {
         ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, layer_scale=True, mean_too=True, activation=TANH), (4, 4, 1),
     ),
     "vit": (ViT(4, 2, 1, 8, 2, 2, 5, 3, epsilon=1e-3, dropout=0.5), (4, 4, 1)),
+    "wav2vec2": (
+        Wav2Vec2(3, (4, 3), (3, 2), (2, 1), embed=4, layers=2, heads=2, hidden=5, position_window=4, position_groups=2,
+                 epsilon=1e-3, dropout=0.5),
+        (12,),
+    ),
+    "wav2vec2_layer": (
+        Wav2Vec2(3, (4, 3), (3, 2), (2, 1), True, "layer", TANH, 4, 2, 2, 5, 3, 1, norm_first=True, epsilon=1e-3),
+        (12,),
+    ),
     "rnn": (RNN(3, 4), (5, 3)),
     "lstm": (LSTM(3, 4, layers=2, dropout=0.5), (5, 3)),
     "gru": (GRU(3, 4, bidirectional=True), (5, 3)),
@@ -211,6 +223,7 @@ def test_counts_of_the_papers():
     assert trained(jann.models.resnet34()) == 21_797_672
     assert trained(jann.models.resnet50()) == 25_557_032
     assert trained(LeNet()) == 61_706
+    assert trained(ConvNeXt()) == 28_589_128  # "T" of the paper, 29 million
     # configuration D of the paper, without batch norm
     widths = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
     vgg16 = VGG(3, 1000, widths, (4096, 4096), 224, batch_norm=False)

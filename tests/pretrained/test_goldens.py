@@ -21,7 +21,7 @@ BERTS = (
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")
-EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "dinov2", "mamba", "vit", "whisper")
+EVERY = (*DECODERS, *BERTS, *SEQ2SEQ, "clip", "convnext", "dinov2", "mamba", "vit", "wav2vec2-ctc", "whisper")
 
 
 def close(found, want, bar):
@@ -221,6 +221,17 @@ def test_dinov2(golden):
         close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
 
 
+def test_convnext(golden):
+    g = golden("convnext")
+    logits, taps = run(g, np.moveaxis(g.inputs["plain.pixel_values"], 1, -1))
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    for i, layer in enumerate([taps["embedded"], *(taps[f"stage_{i}"] for i in range(4))]):
+        output = f"plain.hidden_states.{i}"
+        close(np.moveaxis(layer, -1, 1), g.outputs[output], g.bar(output))
+    images, labels = np.moveaxis(g.inputs["loss.pixel_values"], 1, -1), g.inputs["loss.labels"]
+    check_gradients(g, lambda params: cross_entropy(g.model(params, images), labels))
+
+
 def test_clip(golden):
     g = golden("clip")
     images, tokens = np.moveaxis(g.inputs["plain.pixel_values"], 1, -1), g.inputs["plain.input_ids"]
@@ -268,6 +279,23 @@ def test_mamba(golden):
     close(made.log_probabilities, scores, 40 * g.bar("plain.logits"))
     made = generate(g.model, g.params, ids, 20, repetition_penalty=1.3, no_repeat=2)
     np.testing.assert_array_equal(made.tokens, wanted("greedy_rep1.3_ngram2.sequences")[:, begin:])
+
+
+def test_wav2vec2(golden):
+    g = golden("wav2vec2-ctc")
+    logits, taps = run(g, g.inputs["plain.input_values"])
+    close(logits, g.outputs["plain.logits"], g.bar("plain.logits"))
+    close(taps["extracted"], g.outputs["plain.extract_features"], g.bar("plain.extract_features"))
+    for i, layer in enumerate([taps["embedded"], *taps["block"]]):
+        close(layer, g.outputs[f"plain.hidden_states.{i}"], g.bar(f"plain.hidden_states.{i}"))
+    np.testing.assert_array_equal(logits.argmax(-1), g.outputs["plain.greedy_ids"])
+    audio, labels = g.inputs["loss.input_values"], g.inputs["loss.labels"]
+
+    def loss(params):
+        each = jann.losses.ctc_loss(g.model(params, audio), labels, blank=g.model.blank)
+        return (each / (labels != g.model.blank).sum(-1)).mean()
+
+    check_gradients(g, loss)
 
 
 def test_stories_that_a_trained_llama_tells(golden, goldens):

@@ -16,7 +16,22 @@ from safetensors.flax import load_file, save_file
 import jann
 from jann.generation import generate
 from jann.layers import exact_gelu
-from jann.models import BERT, CLIP, GPT2, OPT, T5, Gemma, GPTNeoX, Llama, Mamba, Transformer, ViT, Whisper
+from jann.models import (
+    BERT,
+    CLIP,
+    GPT2,
+    OPT,
+    T5,
+    ConvNeXt,
+    Gemma,
+    GPTNeoX,
+    Llama,
+    Mamba,
+    Transformer,
+    ViT,
+    Wav2Vec2,
+    Whisper,
+)
 from jann.pretrained import (
     PretrainedError,
     WeightsError,
@@ -79,9 +94,13 @@ MODELS = {
     "bart": Transformer(11, 8, 1, 2, 12, 1, exact_gelu, epsilon=1e-5, begin_token=2, scaled=False, **LEARNED),
     "mbart": Transformer(11, 8, 1, 2, 12, 2, epsilon=1e-5, norm_first=True, **LEARNED),
     "pegasus": Transformer(11, 8, 1, 2, 12, 1, epsilon=1e-5, norm_first=True, logits_bias=True),
+    "wav2vec2": Wav2Vec2(11, (4, 3), (3, 2), (2, 1), False, "group", jax.nn.relu, 8, 2, 2, 12, 4, 2, mask_token=True),
+    "wav2vec2_features": Wav2Vec2(0, (4,), (3,), (2,), True, "layer", exact_gelu, 8, 1, 2, 12, 3, 1, True, blank=4),
     "whisper": Whisper(11, 3, 8, 1, 2, 12, 2, places=4, positions=6, activation=jax.nn.relu, begin_tokens=(5,)),
     "vit": ViT(size=4, patch=2, channels=1, embed=8, layers=2, heads=2, hidden=12, outputs=3, qkv_bias=False),
     "vit_wide": ViT(size=(4, 6), patch=(2, 3), channels=1, embed=8, layers=1, heads=2, hidden=12, outputs=3),
+    "convnext": ConvNeXt(1, 3, (1, 2), (4, 6), 2, jax.nn.relu, drop_path=0.25),
+    "convnext_features": ConvNeXt(2, 0, (2,), (4,), 3, layer_scale=0.0),
     "clip": CLIP(4, 2, 1, 8, 1, 2, 10, 11, 6, 6, 2, 3, 7, shared=5, end_token=None, activation=jax.nn.relu),
     "dinov2": ViT(4, 2, 1, 8, 2, 2, 16, 0, layer_scale=True, mask_token=True),
     "dinov2_labels": ViT(4, 2, 1, 8, 1, 2, 8, 3, layer_scale=True, mean_too=True, qkv_bias=False),
@@ -318,6 +337,40 @@ def test_learned_positions_have_an_end(drawn):
     made = generate(bart, params, [[1, 2], [3] * 6], 5)  # padded beyond its positions
     want = jnp.argmax(bart(params, jnp.array([[1, 2]]), jnp.array([[2, *made.tokens[0, :4]]])), -1)
     np.testing.assert_array_equal(made.tokens[0], want[0])
+
+
+def test_wav2vec2_of_older_files_of_pre_training_and_those_that_jann_does_not_know(tmp_path, drawn):
+    model = MODELS["wav2vec2"]
+    params = drawn(model)
+    save_pretrained(tmp_path, model, params)
+    tensors = load_file(tmp_path / hub.WEIGHTS)
+    for number, letter in enumerate("gv"):
+        part = tensors.pop(f"wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original{number}")
+        tensors[f"wav2vec2.encoder.pos_conv_embed.conv.weight_{letter}"] = part
+    save_file(tensors, tmp_path / hub.WEIGHTS)
+    same(from_pretrained(tmp_path)[1], params)
+    edit(tmp_path, architectures=["Wav2Vec2ForPreTraining"])
+    with pytest.warns(UserWarning, match="not used, .*lm_head"):
+        body, read = from_pretrained(tmp_path)
+    assert body == dataclasses.replace(model, vocab=0)
+    same(read, {name: part for name, part in params.items() if name != "head"})
+    wav2vec2 = hub.family_of({"model_type": "wav2vec2"}).from_config
+    for option, value in (("add_adapter", True), ("adapter_attn_dim", 16), ("feat_extract_norm", "batch")):
+        with pytest.raises(PretrainedError, match=f"wav2vec2 with {option}={value!r} is not supported, only"):
+            wav2vec2({"model_type": "wav2vec2", option: value})
+    with pytest.raises(PretrainedError, match="wav2vec2 with 1 conv_dim, 7 conv_kernel and 7 conv_stride"):
+        wav2vec2({"model_type": "wav2vec2", "conv_dim": [4]})
+    with pytest.raises(PretrainedError, match="architecture 'Wav2Vec2ForXVector' is not one that jann knows"):
+        wav2vec2({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForXVector"]})
+
+
+def test_convnexts_that_jann_does_not_know():
+    convnext = hub.family_of({"model_type": "convnext"}).from_config
+    with pytest.raises(PretrainedError, match="convnext with num_stages=4, depths=.* each stage has a depth"):
+        convnext({"model_type": "convnext", "depths": [1, 2]})
+    with pytest.raises(PretrainedError, match="patch_size=.2, 4. is not supported, only squares"):
+        convnext({"model_type": "convnext", "patch_size": [2, 4]})
+    assert convnext({"model_type": "convnext", "patch_size": [2, 2], "layer_scale_init_value": -1}).layer_scale == 0
 
 
 def test_sides_of_clip_that_differ_are_named():
