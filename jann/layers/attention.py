@@ -89,6 +89,7 @@ def dot_product_attention(
     """
     if keys.shape[-3] == 0 < query.shape[-3]:
         raise ValueError(f"keys {list(keys.shape)} [..., places, heads, head]: there is no place to attend to")
+    keys, values = keys.astype(query.dtype), values.astype(query.dtype)  # of a memory in another precision
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
