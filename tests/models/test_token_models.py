@@ -227,6 +227,15 @@ def test_no_type_is_converted_unasked(drawn):
     np.testing.assert_allclose(jnp.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma"])
+def test_windows_of_layers_where_numbers_are_of_64_bits(made, name):
+    model, params, (tokens,) = made
+    want = model(params, tokens)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        found = model(params, jnp.asarray(tokens, jnp.int32))
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
