@@ -83,7 +83,8 @@ def test_json_noise_and_half_precision(made, name):
     plain, noisy = run(params, None), run(params, key)
     np.testing.assert_array_equal(noisy, run(params, key))
     assert np.array_equal(plain, noisy) == (model.dropout == 0)
-    low = run(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params), None)
+    with jax.numpy_dtype_promotion("strict"):
+        low = run(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params), None)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(jnp.float32), plain, rtol=0.2, atol=0.3)
 
