@@ -256,6 +256,13 @@ def test_sizes_that_do_not_fit(make, message):
         make()
 
 
+@pytest.mark.parametrize("kind", [Llama, Gemma])
+def test_a_window_for_each_layer(kind, drawn):
+    params = drawn(kind(7, 8, 2, 2, 10))
+    with pytest.raises(ValueError, match=r"window=\(3, 0, 1\) is of 3 layers, there are 2: one each"):
+        kind(7, 8, 2, 2, 10, window=(3, 0, 1))(params, np.ones((1, 2), int))
+
+
 def test_more_tokens_than_positions(drawn):
     model = MODELS["bert"][0]
     with pytest.raises(ValueError, match="10 tokens are more than the model's 9 positions"):
