@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jann.layers.dtypes import wide_dtype
+
 
 def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[float]) -> jax.Array:
     """outputs[..., quantiles], target[...] -> max(q e, (q - 1) e) with e = target - output, each [..., quantiles]
@@ -22,7 +24,7 @@ def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[flo
     levels = np.asarray(quantiles, np.float64)
     if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"quantiles={tuple(quantiles)} must lie between 0 and 1")
-    outputs, target = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (outputs, target))
+    outputs, target = (x.astype(wide_dtype(x)) for x in (outputs, target))
     error = target[..., None] - outputs
     levels = jax.lax.broadcast_to_rank(jnp.asarray(levels, error.dtype), error.ndim)
     return jnp.maximum(levels * error, (levels - 1) * error)
@@ -33,7 +35,7 @@ def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax
 
     weight:  [..., time], what each token counts: 0 for a prompt and for padding; a negative label counts 0 too
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide_dtype(logits))
     logits, labels, weight = counted(logits, labels, weight)
     return -(optax.softmax_cross_entropy_with_integer_labels(logits, labels) * weight).sum(-1)
 

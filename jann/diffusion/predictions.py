@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jann.layers.dtypes import wide_dtype
+
 PREDICTIONS = ("noise", "x0", "v")
 
 
@@ -49,5 +51,6 @@ def over_features(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _levels(alpha_bar, x):
-    alpha_bar = jnp.asarray(alpha_bar, jnp.promote_types(jnp.result_type(alpha_bar), jnp.float32))
+    alpha_bar = jnp.asarray(alpha_bar)
+    alpha_bar = alpha_bar.astype(wide_dtype(alpha_bar))
     return over_features(jnp.sqrt(alpha_bar), x), over_features(jnp.sqrt(1 - alpha_bar), x)

@@ -21,7 +21,7 @@ def dropout(x: jax.Array, rate: float | jax.Array, key: jax.Array | None) -> jax
     keep = 1.0 - jnp.asarray(rate, wide_dtype(x))
     keep = jnp.where((keep >= 0) & (keep <= 1), keep, jnp.nan)
     kept = ~(jax.random.uniform(key, x.shape, keep.dtype) >= keep)  # so that NaN is kept
-    return jnp.where(kept, x / jnp.maximum(keep, jnp.finfo(keep.dtype).tiny), 0).astype(x.dtype)
+    return jnp.where(kept, x.astype(keep.dtype) / jnp.maximum(keep, jnp.finfo(keep.dtype).tiny), 0).astype(x.dtype)
 
 
 def threshold(x: jax.Array) -> jax.Array:

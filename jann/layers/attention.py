@@ -89,6 +89,7 @@ def dot_product_attention(
     """
     if keys.shape[-3] == 0 < query.shape[-3]:
         raise ValueError(f"keys {list(keys.shape)} [..., places, heads, head]: there is no place to attend to")
+    keys, values = keys.astype(query.dtype), values.astype(query.dtype)  # of a memory in another precision
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
@@ -102,7 +103,8 @@ def dot_product_attention(
     if not (observing() or noisy or own):
         batched = [lax.collapse(part, 0, -3) for part in (query, keys, values)]
         mask, bias = (None if x is None else lax.collapse(x, 0, -3) for x in (mask, bias))
-        y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
+        with jax.numpy_dtype_promotion("standard"):  # in half precision JAX's own fails under "strict"
+            y = jax.nn.dot_product_attention(*batched, mask=mask, bias=bias, scale=scale, is_causal=causal)
         return y.reshape(query.shape)
     if causal:
         past = with_scores(jnp.tril(jnp.ones(scored[1:], bool)), (*lead, *scored))
@@ -133,7 +135,7 @@ def attended(
         scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
     scores = soft_capped(scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale), cap)
     if bias is not None:
-        scores = scores + bias
+        scores = scores + bias.astype(scores.dtype)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = tap("attention", jax.nn.softmax(scores))

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jann.layers.dtypes import wide_integers
+
 
 def one_hot(label: jax.Array, classes: int) -> jax.Array:
     """label[...] integers from 0 to below `classes` -> float32 [..., classes], 1 at the label and 0 elsewhere.
@@ -19,6 +21,6 @@ def one_hot(label: jax.Array, classes: int) -> jax.Array:
         wrong = known[(known < 0) | (known >= classes)]
         if wrong.size:
             raise ValueError(f"label {wrong[0]}: there are classes 0 to {classes - 1}")
-    label = label.astype(jnp.promote_types(label.dtype, jnp.int32))  # 256 is no number of uint8
+    label = wide_integers(label)
     inside = (label >= 0) & (label < classes)
     return jnp.where(inside[..., None], jax.nn.one_hot(label, classes), jnp.nan)

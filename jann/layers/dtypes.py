@@ -16,7 +16,13 @@ def floats(x: jax.Array, layer: str) -> jax.Array:
 
 def wide_dtype(x: jax.Array) -> Any:
     """At least float32, so that sums of half-precision values are accurate."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    # Not jnp.promote_types, which raises for two types where promotion is asked to be strict.
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) and x.dtype.itemsize >= 4 else jnp.float32
+
+
+def wide_integers(x: jax.Array) -> jax.Array:
+    """x[...] of at least 32 bits: 256 is no number of uint8."""
+    return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
 
 
 def along(values: jax.Array, x: jax.Array) -> jax.Array:

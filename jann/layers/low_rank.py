@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jann.core import Param
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Node
 
 
@@ -73,7 +73,7 @@ class LowRank(Node):
         """The one array that gives the same products, in the base's dtype."""
         lead = self.scale.ndim
         blocks, rank = math.prod(self.shape[:lead]), self.rank
-        wide = jnp.promote_types(self.dtype, jnp.float32)
+        wide = wide_dtype(self)
         down = self.down.astype(wide).reshape(blocks, -1, rank)
         up = self.up.astype(wide).reshape(blocks, rank, -1)
         change = self.scale.astype(wide).reshape(blocks, 1, 1) * (down @ up)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jann.layers.dtypes import wide_dtype
+
 
 def sinusoidal(values: jax.Array, features: int, longest: float = 10_000.0, inclusive: bool = False) -> jax.Array:
     """values[...] -> sines, then cosines, of them at falling frequencies: [..., features] in float32
@@ -28,7 +30,7 @@ def interpolated(grid: jax.Array, rows: int, columns: int) -> jax.Array:
     `jax.image.resize` differ. (Keys 1981, a = -0.75)
     """
     height, width, _ = (grid := jnp.asarray(grid)).shape
-    wide = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
+    wide = grid.astype(wide_dtype(grid))
     return jnp.einsum("rh,cw,hwf->rcf", _cubic(height, rows), _cubic(width, columns), wide).astype(grid.dtype)
 
 

@@ -8,6 +8,7 @@ from jann.core import Model
 from jann.depth import observing, scope, tap
 from jann.drawing import fold
 from jann.layers import dropout, embedding, embedding_spec, gru_cell, gru_spec, linear, linear_spec
+from jann.layers.dtypes import wide_dtype
 from jann.models.recurrent import GRU
 from jann.trees import Tree
 
@@ -104,7 +105,7 @@ class AttentionSeq2Seq(Model):
     def _attend(self, p, s, keys, valid):
         """s[..., hidden] -> softmax over places j of v · tanh(W s + U h_j), [..., places]"""
         scores = linear(p["score"], jnp.tanh(linear(p["query"], s)[..., None, :] + keys))[..., 0]
-        scores = jnp.where(valid, scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), -1e30)
+        scores = jnp.where(valid, scores.astype(wide_dtype(scores)), -1e30)
         return jnp.where(valid, jax.nn.softmax(scores), 0).astype(keys.dtype)
 
     def greedy(self, params, source, start: int, steps: int, lengths=None) -> jax.Array:

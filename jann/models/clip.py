@@ -25,7 +25,7 @@ from jann.layers import (
     small_normal,
     width_normal,
 )
-from jann.layers.dtypes import along
+from jann.layers.dtypes import along, wide_dtype
 
 
 class CLIP(Model):
@@ -154,7 +154,8 @@ def blocks_spec(embed: int, layers: int, heads: int, hidden: int):
 
 def unit(x: jax.Array) -> jax.Array:
     """x[..., features] -> the same of length 1"""
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    wide = x.astype(wide_dtype(x))
+    return (wide / jnp.linalg.norm(wide, axis=-1, keepdims=True)).astype(x.dtype)
 
 
 def pair_loss(similarity: jax.Array) -> jax.Array:
@@ -162,6 +163,8 @@ def pair_loss(similarity: jax.Array) -> jax.Array:
 
     Each image should be most like the text of its pair, among all, and each text most like its image.
     """
-    pairs = jnp.arange(similarity.shape[-1])
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+        raise ValueError(f"similarity[pairs, pairs] wanted, got {list(similarity.shape)}: give each image its one text")
+    similarity, pairs = similarity.astype(wide_dtype(similarity)), jnp.arange(similarity.shape[-1])
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels
     return (cross_entropy(similarity, pairs).mean() + cross_entropy(similarity.T, pairs).mean()) / 2

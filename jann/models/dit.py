@@ -16,6 +16,7 @@ from jann.layers import (
     standard_normal,
     zeros,
 )
+from jann.layers.dtypes import wide_dtype
 
 FREQUENCIES = 256  # features of the time before its two layers
 
@@ -122,7 +123,7 @@ def _parts(p, condition):
 
 def _normalised(x):
     """Layer norm without a scale and bias of its own."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(wide_dtype(x))
     mean = wide.mean(-1, keepdims=True)
     variance = jnp.square(wide - mean).mean(-1, keepdims=True)
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-6)).astype(x.dtype)

@@ -136,7 +136,9 @@ class Gemma(Model):
         plain = state is None and lengths is None and positions is None and documents is None and self.window == 0
         positions = token_positions(tokens, lengths, positions, state)
         seen = partial(causal_mask, positions, cache_places(state), documents)
-        windows = jnp.asarray(self.window) if isinstance(self.window, tuple) else None
+        if isinstance(self.window, tuple) and len(self.window) != self.layers:
+            raise ValueError(f"window={self.window} is of {len(self.window)} layers, there are {self.layers}: one each")
+        windows = jnp.asarray(self.window, jnp.int32) if isinstance(self.window, tuple) else None
         mask = seen(window=self.window) if not plain and windows is None else None
         turned = self.rotation(positions)
 

@@ -125,6 +125,10 @@ class ViT(Model):
         if masked is not None and not self.mask_token:
             raise ValueError("masked patches need a token in their place: build the model with mask_token=True")
         if masked is not None:
+            if jnp.shape(masked)[-1:] != x.shape[-2:-1]:
+                raise ValueError(
+                    f"masked[..., {x.shape[-2]} patches] wanted, row by row, got {list(jnp.shape(masked))}"
+                )
             x = jnp.where(jnp.asarray(masked, bool)[..., None], along(params["masked"], x), x)
         first = jnp.broadcast_to(params["first"].astype(x.dtype), (*x.shape[:-2], 1, self.embed))
         x = jnp.concatenate([first, x], -2)

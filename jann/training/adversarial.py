@@ -11,6 +11,7 @@ import optax
 
 from jann.core import Model, split
 from jann.drawing import fold
+from jann.layers.dtypes import wide_dtype
 from jann.training.objective import with_containers
 from jann.training.state import Step, TrainState, start_average, update_average
 from jann.trees import Tree, flatten
@@ -47,7 +48,7 @@ def gradient_penalty(critic: Callable, real: jax.Array, fake: jax.Array, key: ja
     """
     at = jax.random.uniform(key, (real.shape[0],) + (1,) * (real.ndim - 1), real.dtype)
     slopes = jax.grad(lambda x: critic(x).sum())(at * real + (1 - at) * fake)
-    slopes = slopes.astype(jnp.promote_types(slopes.dtype, jnp.float32))  # in float16 1e-12 were 0
+    slopes = slopes.astype(wide_dtype(slopes))  # in float16 1e-12 were 0
     squared = jax.lax.collapse(jnp.square(slopes), 1).sum(-1)
     return jnp.square(jnp.sqrt(squared + 1e-12) - 1).mean()  # where it is flat, the root would have no gradient
 

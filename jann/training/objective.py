@@ -15,6 +15,7 @@ from jann.core import Model, as_spec, in_form_of, running
 from jann.data.batches import shared_length
 from jann.depth import observe
 from jann.functions import remembered
+from jann.layers.dtypes import wide_dtype, wide_integers
 from jann.losses import counted
 from jann.training.state import Loss, refuse_no_model, update_average
 from jann.trees import Tree, combine, flatten, partition, path_name
@@ -28,7 +29,7 @@ def classification(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
 
     The loss of a label that is no class, also of a negative one, is NaN.
     """
-    logits, label = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), labels_for(logits, batch)
+    logits, label = logits.astype(wide_dtype(logits)), labels_for(logits, batch)
     label = _from_zero(label, logits)
     return {
         "loss": optax.softmax_cross_entropy_with_integer_labels(logits, label),
@@ -48,15 +49,15 @@ def labels_for(logits: jax.Array, batch: dict) -> jax.Array:
 
 def _from_zero(label: jax.Array, logits: jax.Array) -> jax.Array:
     """Negative labels, which would count from the end, made as unknown as those beyond the last."""
-    return jnp.where(label < 0, logits.shape[-1], label.astype(jnp.promote_types(label.dtype, jnp.int32)))
+    return jnp.where(label < 0, logits.shape[-1], wide_integers(label))
 
 
 def regression(outputs: jax.Array, batch: dict) -> dict[str, jax.Array]:
     """outputs[batch, ...], batch["target"] of the same shape -> loss (mean squared error) of each example [batch]"""
     if outputs.shape != batch["target"].shape:
         raise ValueError(f"outputs {list(outputs.shape)} and target {list(batch['target'].shape)} differ in shape")
-    error = jnp.square(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)) - batch["target"])
-    return {"loss": jax.lax.collapse(error, 1).mean(-1)}
+    outputs, target = (x.astype(wide_dtype(x)) for x in (outputs, batch["target"]))
+    return {"loss": jax.lax.collapse(jnp.square(outputs - target), 1).mean(-1)}
 
 
 def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -66,7 +67,7 @@ def language(logits: jax.Array, batch: dict) -> dict[str, tuple[jax.Array, jax.A
     words that were not masked. A negative label counts 0 too, as PyTorch's -100. Each value is a pair of [batch], so
     that means are over tokens, not over rows.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide_dtype(logits))
     logits, label, weight = counted(logits, labels_for(logits, batch), batch.get("weight"))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     right = jnp.where(is_highest(logits, label), weight, 0)
@@ -80,7 +81,7 @@ def span(logits: jax.Array, batch: dict) -> dict[str, jax.Array]:
     nats, as of BERT on SQuAD; right is an answer with both ends right. Where there is batch["allowed"][batch, time],
     only those tokens can be an end. Loss infinite where an end itself is not allowed.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide_dtype(logits))
     if "allowed" in batch:
         logits = jnp.where(batch["allowed"][..., None], logits, -jnp.inf)
     logits, ends = logits.swapaxes(-1, -2), jnp.stack([batch["begin"], batch["end"]], -1)
@@ -320,7 +321,7 @@ def _sums(measure, transform, size, params, arrays, i):
             )
         value, weight = value if isinstance(value, tuple) else (value, jnp.ones_like(value, jnp.float32))
         # sums of bfloat16 would be rounded
-        value, weight = (v.astype(jnp.promote_types(v.dtype, jnp.float32)) for v in (value, weight))
+        value, weight = (v.astype(wide_dtype(v)) for v in (value, weight))
         return jnp.where(fresh, value, 0).sum(), jnp.where(fresh, weight, 0).sum()
 
     return {name: sums(name, value) for name, value in measure(params, batch).items()}

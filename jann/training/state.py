@@ -19,6 +19,7 @@ from jann.core import Model, split
 from jann.data.batches import shared_length
 from jann.drawing import checked_key
 from jann.functions import function_name
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree, combine, copied, flatten, path_name
 
 Batch = Any
@@ -73,7 +74,7 @@ def start_average(tree: Tree) -> Average:
 
     def wide(leaf):
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) if inexact else leaf
+        return leaf.astype(wide_dtype(leaf)) if inexact else leaf
 
     return Average(jax.tree.map(wide, copied(tree)), jnp.zeros((), jnp.int32))
 
@@ -186,7 +187,7 @@ def make_step(
     def run_loss(params, batch, key, extra):
         match loss(cast(params), cast_batch(batch), key, extra):
             case (value, (metrics, extra)) if jnp.ndim(value) == 0 and isinstance(metrics, dict):
-                return value.astype(jnp.promote_types(value.dtype, jnp.float32)), (metrics, extra)
+                return value.astype(wide_dtype(value)), (metrics, extra)
             case other:
                 got = jax.tree.map(jnp.shape, other)
                 raise TypeError(f"a loss returns (scalar, (dict of metrics, extra)), got arrays of shapes {got!r:.200}")

@@ -11,6 +11,7 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.models import CLIP, pair_loss
+from jann.models.clip import unit
 
 MODEL = CLIP(
     size=4, patch=2, channels=1, image_embed=8, image_layers=2, image_heads=2, image_hidden=10, vocab=9, positions=6,
@@ -58,6 +59,16 @@ def test_what_does_not_fit_is_named(drawn):
         CLIP(size=4, patch=5).spec()
     with pytest.raises(ValueError, match="heads=5 must divide embed=8"):
         CLIP(size=4, patch=2, image_embed=8, image_heads=5).spec()
+
+
+def test_lengths_and_losses_of_half_precision_are_computed_in_single():
+    large = jnp.full((1, 4), 300.0, jnp.float16)  # whose squares are no numbers of float16
+    np.testing.assert_array_equal(unit(large), jnp.full((1, 4), 0.5, jnp.float16))
+    loss = pair_loss(jnp.ones((3, 3), jnp.bfloat16))
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+    with pytest.raises(ValueError, match="similarity.* wanted, got .2, 3.: give each image its one text"):
+        pair_loss(jnp.ones((2, 3)))
 
 
 def test_pairs_are_learnt(key):

@@ -87,7 +87,8 @@ def test_json_noise_and_half_precision(made, name):
     plain, noisy = run(params, None), run(params, key)
     np.testing.assert_array_equal(noisy, run(params, key))
     assert np.array_equal(plain, noisy) == (model.dropout == 0)
-    low = run(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params), None)
+    with jax.numpy_dtype_promotion("strict"):
+        low = run(jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params), None)
     assert low.dtype == jnp.bfloat16
     np.testing.assert_allclose(low.astype(jnp.float32), plain, rtol=0.2, atol=0.3)
 
@@ -231,6 +232,15 @@ def test_no_type_is_converted_unasked(drawn):
     np.testing.assert_allclose(jnp.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma"])
+def test_windows_of_layers_where_numbers_are_of_64_bits(made, name):
+    model, params, (tokens,) = made
+    want = model(params, tokens)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        found = model(params, jnp.asarray(tokens, jnp.int32))
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -249,6 +259,13 @@ def test_no_type_is_converted_unasked(drawn):
 def test_sizes_that_do_not_fit(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [Llama, Gemma])
+def test_a_window_for_each_layer(kind, drawn):
+    params = drawn(kind(7, 8, 2, 2, 10))
+    with pytest.raises(ValueError, match=r"window=\(3, 0, 1\) is of 3 layers, there are 2: one each"):
+        kind(7, 8, 2, 2, 10, window=(3, 0, 1))(params, np.ones((1, 2), int))
 
 
 def test_more_tokens_than_positions(drawn):

@@ -52,6 +52,8 @@ def test_masked_patches_are_not_seen_and_the_token_in_their_place_is(drawn):
     np.testing.assert_allclose(each[0], run(params, images, masked)[0], rtol=1e-5)
     with pytest.raises(ValueError, match="build the model with mask_token=True"):
         MODEL(drawn(MODEL), images, masked)
+    with pytest.raises(ValueError, match=r"masked.*6 patches. wanted, row by row, got .2, 3."):
+        model(params, images, masked.reshape(2, 3))
 
 
 def test_positions_are_interpolated_for_another_size(drawn):

@@ -37,6 +37,15 @@ def test_gradients_listed_blocks_and_json(params):
     assert np.abs(noisy(params, HEARD, TOKENS, key=jax.random.key(0)) - whole).max() > 1e-3
 
 
+@pytest.mark.parametrize(("weights", "heard"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_encoder_and_decoder_may_differ_in_precision(params, weights, heard):
+    """The spectrogram sets the encoder's and the table of tokens the decoder's."""
+    low = jax.tree.map(lambda leaf: jnp.asarray(leaf, weights), params)
+    found = MODEL(low, jnp.asarray(HEARD, heard), TOKENS)
+    assert found.dtype == weights
+    np.testing.assert_allclose(found.astype(jnp.float32), MODEL(params, HEARD, TOKENS), rtol=0.1, atol=0.1)
+
+
 def test_in_pieces_with_a_cache_equals_the_whole(params):
     whole = MODEL(params, HEARD, TOKENS)
     first, state = MODEL.begin(params, HEARD, None, 6)

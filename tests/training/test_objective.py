@@ -92,6 +92,15 @@ def test_nothing_to_evaluate_is_an_error(key):
         jann.evaluate(jann.measure(MODEL, inputs="x"), MODEL.init(key), examples(3), size=0)
 
 
+def test_losses_of_half_precision_convert_no_type_unasked():
+    outputs, label = jnp.ones((2, 3), jnp.bfloat16), jnp.array([0, 2], jnp.uint8)
+    with jax.numpy_dtype_promotion("strict"):
+        squares = jann.regression(outputs, {"target": 3 * outputs})["loss"]
+        loss = jann.classification(outputs, {"label": label})["loss"]
+    np.testing.assert_array_equal(squares, 4)
+    np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+
+
 def test_regression_is_the_mean_squared_error():
     outputs, target = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[0.0, 0.0], [3.0, 1.0]])
     np.testing.assert_allclose(jann.regression(outputs, {"target": target})["loss"], [2.5, 8.0])
