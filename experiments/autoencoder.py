@@ -23,6 +23,8 @@ import jann
 from experiments.reporting import (
     at_least_one,
     command,
+    more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -101,6 +103,9 @@ def main(
         out: The run folder, by default runs/autoencoder-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(kinds=kinds, codes=codes, epochs=epochs, batch_size=batch_size, seeds=seeds)
+    at_least_one(hidden=min(hidden or (1,)), widths=min(widths or (1,)))
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(noise=noise, penalty_weight=penalty_weight)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)

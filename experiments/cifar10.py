@@ -13,7 +13,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import at_least_one, command
+from experiments.reporting import at_least_one, command, more_than_zero, not_negative
 
 PUBLISHED = {
     "cifar10": "error 8.75 % (He et al. 2016; 164 epochs, 50,000 images)",
@@ -44,6 +44,8 @@ def main(
         out: The run folder, by default runs/DATA. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
     dataset = jann.data.load(data)
     standardise = dataset.standardise
 

@@ -23,7 +23,15 @@ import optax
 
 import jann
 from experiments.masked_words import log_frequencies, publish, texts_of, token_stream
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    save_figures,
+)
 from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report, with_speed
 from jann.data import corrupt_spans, train_bpe
@@ -208,6 +216,9 @@ def main(
         out: The run folder, by default runs/corrupted_spans-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    at_least_one(vocab=vocab, embed=embed, layers=layers, heads=heads, hidden=hidden)
+    more_than_zero(learning_rate=learning_rate)
+    below_one(dropout=dropout, average=average)
     steps = (3000 if data == "python_topics" else 8000) if steps is None else steps
     recipe = Recipe(steps, batch_size, length, learning_rate, average, rate)
     texts = prepared(data, *texts_of(data), vocab, recipe)

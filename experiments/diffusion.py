@@ -21,10 +21,13 @@ import jann
 from experiments.generated_images import judge_beside
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     given,
     metric_curves,
+    more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -202,6 +205,10 @@ def main(
     config = {name: value for name, value in locals().items() if name != "out"}
     own = {"embed": embed, "depth": depth, "steps": steps, "batch_size": batch_size, "samples": samples}
     at_least_one(**own, guidance=guidance, sampler_steps=sampler_steps, seeds=seeds)
+    more_than_zero(learning_rate=learning_rate, min_snr=min_snr)
+    for strength in guidance:
+        not_negative(guidance=strength)
+    below_one(average=average)
     if samples == 1:
         raise SystemExit("--samples 1: they are judged by their covariance, give 2 or more")
     sampler = sampler or ("heun" if process == "flow" else "ddim")

@@ -17,10 +17,12 @@ import optax
 import jann
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     interrupted,
     mistakes,
     more_than_zero,
+    not_negative,
     plus_minus,
     save_figures,
     show_table,
@@ -94,7 +96,11 @@ def main(
         out: The run folder. The same command goes on with an interrupted run.
     """
     at_least_one(learning_rates=learning_rates, seeds=seeds, batch_size=batch_size)
-    more_than_zero(learning_rates=min(learning_rates))
+    at_least_one(hidden=min(hidden or (1,)))
+    not_negative(noise=noise, weight_decay=weight_decay)
+    below_one(dropout=dropout)
+    for rate in learning_rates:
+        more_than_zero(learning_rates=rate)
     if steps < POINTS or steps % POINTS:
         raise SystemExit(f"--steps {steps}: give a multiple of {POINTS}, the points of a learning curve")
     config = {name: value for name, value in locals().items() if name != "out"}

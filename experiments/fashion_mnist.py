@@ -12,7 +12,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import at_least_one, command
+from experiments.reporting import at_least_one, command, more_than_zero, not_negative
 
 
 def main(
@@ -36,6 +36,8 @@ def main(
         out: The run folder. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
     dataset = jann.data.load("fashion_mnist")
     standardise = dataset.standardise
 

@@ -35,6 +35,7 @@ from experiments.reporting import (
     command,
     each_seed,
     given,
+    more_than_zero,
     over_seeds,
     save_figures,
     show_table,
@@ -103,6 +104,7 @@ def main(
             interrupted run.
     """
     at_least_one(lookback=lookback, horizon=horizon, epochs=epochs, batch_size=batch_size, seeds=seeds)
+    more_than_zero(learning_rate=learning_rate)
     own = given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate)
     recipe = dataclasses.replace(RECIPES[model], **own)
     series = jann.data.load(data)

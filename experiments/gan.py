@@ -21,10 +21,13 @@ from experiments.diffusion import to_signed
 from experiments.generated_images import Judge, judge_beside
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     given,
     metric_curves,
+    more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -136,6 +139,10 @@ def main(
     """
     config = {name: value for name, value in locals().items() if name != "out"}
     at_least_one(epochs=epochs, batch_size=batch_size, samples=samples, critic_steps=critic_steps, seeds=seeds)
+    at_least_one(latent=latent, widths=min(widths or (1,)))
+    more_than_zero(learning_rate=learning_rate, discriminator_learning_rate=discriminator_learning_rate)
+    not_negative(penalty=penalty)
+    below_one(average=average)
     if samples == 1:
         raise SystemExit("--samples 1: they are judged by their covariance, give 2 or more")
     penalty = penalty if penalty is not None else 10.0 if loss == "wasserstein" else 0.0

@@ -23,7 +23,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report, with_speed
 from jann.data import mask_places, mask_words, padded, train_bpe
 from jann.layers.positions import sinusoidal
@@ -253,6 +262,10 @@ def main(
         out: The run folder, by default runs/masked_words-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(steps=steps, batch_size=batch_size, seeds=seeds)
+    at_least_one(vocab=vocab, embed=embed, layers=layers, heads=heads, hidden=hidden)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout, average=average)
     if length < 2:
         raise SystemExit(f"--length {length}: give at least 2, as each row begins with {NAMED['cls_token']}")
     few = data == "python_topics"

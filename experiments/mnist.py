@@ -13,7 +13,7 @@ import jax
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import at_least_one, command
+from experiments.reporting import at_least_one, command, more_than_zero, not_negative
 
 PUBLISHED = {"mlp": "error 1.6 % (Simard et al. 2003)", "lenet": "error 0.95 % (LeCun et al. 1998)"}
 
@@ -41,6 +41,8 @@ def main(
         out: The run folder, by default runs/mnist-MODEL. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
     dataset = jann.data.load("mnist")
     standardise = dataset.standardise
 

@@ -20,7 +20,16 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report
 from jann.models import GRU, LSTM, RNN, Dropout, Linear, chain
 from jann.training import Checkpoints
@@ -160,6 +169,10 @@ def main(
         out: The run folder, by default runs/music-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
+    at_least_one(hidden=hidden, layers=layers)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout)
     dataset = jann.data.load(data)
     network = {"lstm": LSTM, "gru": GRU, "rnn": RNN}[cell](88, hidden, layers, dropout=dropout)
     model = chain(Dropout(dropout / 4), network, Dropout(dropout), Linear(hidden, 88))

@@ -26,9 +26,12 @@ import jann
 from experiments.programs import outcomes
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     metric_curves,
+    more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -300,6 +303,10 @@ def main(
         out: The run folder. The same command goes on with an interrupted run.
     """
     at_least_one(steps=steps, batch_size=batch_size, tuning_steps=tuning_steps, problems=problems, new=new, seeds=seeds)
+    at_least_one(vocab=vocab, embed=embed, layers=layers, heads=heads, hidden=hidden)
+    more_than_zero(learning_rate=learning_rate, tuning_rate=tuning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(average=average)
     corpus = jann.data.load("python_sources")
     sources = prepared(corpus.train, corpus.validation, vocab)
     model = jann.models.Llama(

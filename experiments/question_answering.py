@@ -32,9 +32,11 @@ from experiments.cloze import from_articles, guessed, made_up
 from experiments.masked_words import BEGIN, END, SPECIAL
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     metric_curves,
+    more_than_zero,
     over_seeds,
     save_figures,
     show_table,
@@ -310,6 +312,9 @@ def main(
     """
     at_least_one(starts=starts, questions=questions, steps=steps, batch_size=batch_size, encoder_steps=encoder_steps)
     at_least_one(encoder_batch_size=encoder_batch_size, longest=longest, seeds=seeds)
+    at_least_one(vocab=vocab, embed=embed, layers=layers, asked=asked)
+    more_than_zero(learning_rate=learning_rate, encoder_learning_rate=encoder_learning_rate)
+    below_one(dropout=dropout)
     task = task_of(data, questions)
     if starts is None:
         starts = ("scratch",) if data == "made_up" else ("scratch", "encoder")

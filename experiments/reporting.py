@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,11 +45,25 @@ def at_least_one(**options: int | tuple | None) -> None:
             raise SystemExit(f"--{name.replace('_', '-')} {value}: give at least one")
 
 
-def more_than_zero(**options: float) -> None:
-    """Raises SystemExit for an option of 0 or below."""
-    for name, value in options.items():
-        if value <= 0:
-            raise SystemExit(f"--{name.replace('_', '-')} {value:g}: give more than 0")
+def more_than_zero(**options: float | None) -> None:
+    """Raises SystemExit for an option of 0 or below, infinite or not a number; None, not given, is right."""
+    for name, value in given(**options).items():
+        if not 0 < value < math.inf:
+            raise SystemExit(f"--{name.replace('_', '-')} {value:g}: give more than 0, and finite")
+
+
+def not_negative(**options: float | None) -> None:
+    """Raises SystemExit for an option below 0, infinite or not a number; None, not given, is right."""
+    for name, value in given(**options).items():
+        if not 0 <= value < math.inf:
+            raise SystemExit(f"--{name.replace('_', '-')} {value:g}: give 0 or more, and finite")
+
+
+def below_one(**options: float | None) -> None:
+    """Raises SystemExit for an option that is not from 0 to less than 1; None, not given, is right."""
+    for name, value in given(**options).items():
+        if not 0 <= value < 1:
+            raise SystemExit(f"--{name.replace('_', '-')} {value:g}: give from 0 to less than 1")
 
 
 def each_seed(folder: Path, seeds: int, seed: int, train_one: Callable[[Path, int], Any]) -> list:

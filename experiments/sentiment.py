@@ -35,6 +35,7 @@ from experiments.masked_words import BEGIN, END, MASK, SPECIAL, Recipe, Texts, p
 from experiments.reporting import (
     at_least_one,
     command,
+    more_than_zero,
     over_seeds,
     save_figures,
     show_table,
@@ -322,6 +323,8 @@ def main(
             interrupted run.
     """
     at_least_one(starts=starts, counts=counts, pretraining=pretraining, length=length, seeds=seeds)
+    at_least_one(counts=min(counts), repeats=repeats, vocab=vocab)
+    more_than_zero(epochs=epochs)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     if starts is None:
         starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))

@@ -18,7 +18,16 @@ import jax
 import numpy as np
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report
 from jann.generation import generate
 
@@ -128,6 +137,10 @@ def main(
         out: The run folder, by default runs/shakespeare_gpt-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    at_least_one(layers=layers, embed=embed, heads=heads)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout, average=average)
     text = jann.data.load(data)
     model = jann.models.GPT2(len(text.vocabulary), length, embed, layers, heads, dropout=dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)

@@ -20,7 +20,16 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -157,6 +166,10 @@ def main(
         out: The run folder, by default runs/shakespeare_lstm-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    at_least_one(hidden=hidden, layers=layers, embed=embed)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout, average=average)
     text = jann.data.load(data)
     model = jann.models.RecurrentLanguageModel(len(text.vocabulary), embed, hidden, layers, cell, dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)

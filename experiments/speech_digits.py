@@ -19,7 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, more_than_zero, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report
 
 WINDOW, HOP, BANDS = 256, 128, 40  # samples, samples, mel bands
@@ -175,7 +184,10 @@ def main(
         out: The run folder, by default runs/speech_digits-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, seeds=seeds)
-    more_than_zero(seconds=seconds)
+    at_least_one(hidden=hidden, layers=layers)
+    more_than_zero(learning_rate=learning_rate, seconds=seconds)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout)
     dataset = jann.data.load(data)
     if held_out_speaker is not None:
         dataset = dataset.hold_out(held_out_speaker)

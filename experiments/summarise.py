@@ -27,9 +27,11 @@ import jann
 from experiments import translate
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     metric_curves,
+    more_than_zero,
     over_seeds,
     save_figures,
     show_table,
@@ -190,6 +192,9 @@ def main(
         out: The run folder, by default runs/summarise-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(vocab=vocab, steps=steps, batch_size=batch_size, length=length, seeds=seeds)
+    at_least_one(embed=embed, layers=layers, heads=heads)
+    more_than_zero(learning_rate=learning_rate)
+    below_one(dropout=dropout)
     out = out or Path(f"runs/summarise-{data}")
     if data == "dialogsum":
         summarise_dialogues(out, jann.data.load(data))

@@ -27,6 +27,8 @@ from experiments.reporting import (
     at_least_one,
     command,
     interrupted,
+    more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -260,6 +262,9 @@ def main(
         out: The run folder, by default runs/transfer_images-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(counts=counts, steps=steps, batch_size=batch_size, seeds=seeds)
+    at_least_one(counts=counts and min(counts))
+    more_than_zero(learning_rate=learning_rate, last_rate=last_rate)
+    not_negative(weight_decay=weight_decay, shift=shift)
     if pretraining_steps is None:
         pretraining_steps = 1000 if data == "digits" else 3000
     if pretraining_steps < 0:

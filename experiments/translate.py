@@ -20,7 +20,15 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, save_figures
+from experiments.reporting import (
+    at_least_one,
+    below_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    save_figures,
+)
 from experiments.schedules import warmup_cosine
 from experiments.sequence_training import report
 from jann.generation import beam_search
@@ -258,6 +266,9 @@ def main(
     """
     at_least_one(vocab=vocab, layers=layers, length=length, steps=steps, batch_size=batch_size, beams=beams)
     at_least_one(seeds=seeds)
+    at_least_one(embed=embed, heads=heads, hidden=hidden)
+    more_than_zero(learning_rate=learning_rate)
+    below_one(dropout=dropout, smoothing=smoothing, average=average)
     large = data == "multi30k"
     length = (48 if large else 32) if length is None else length
     layers = (4 if large else 2) if layers is None else layers

@@ -19,7 +19,17 @@ import optax
 from scipy.stats import norm
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, over_seeds, save_figures, show_table, write_results
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    more_than_zero,
+    not_negative,
+    over_seeds,
+    save_figures,
+    show_table,
+    write_results,
+)
 from jann.models import VAE, elbo, elbo_objective, importance_bound
 
 PUBLISHED = {"mnist": "log p(x) −86.76 (Burda et al. 2016)"}
@@ -119,6 +129,9 @@ def main(
         out: The run folder, by default runs/vae-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(epochs=epochs, batch_size=batch_size, importance_samples=importance_samples, seeds=seeds)
+    at_least_one(hidden=min(hidden or (1,)), latent=latent)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(beta=beta)
     hidden, epochs = HIDDEN[data] if hidden is None else hidden, EPOCHS[data] if epochs is None else epochs
     config = {name: value for name, value in locals().items() if name != "out"}
     dataset = jann.data.load(data)

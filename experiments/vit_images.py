@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import jann
 from experiments.image_classification import Recipe, run
-from experiments.reporting import at_least_one, command, given
+from experiments.reporting import at_least_one, below_one, command, given, more_than_zero, not_negative
 from jann.models import ViT
 
 
@@ -149,6 +149,10 @@ def main(
         out: The run folder, by default runs/vit_images-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(patch=patch, epochs=epochs, batch_size=batch_size, seeds=seeds)
+    at_least_one(embed=embed, layers=layers, heads=heads, hidden=hidden)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout, average=average)
     setting = SETTINGS[data]
     if patch is not None and setting.model.size % patch:
         raise SystemExit(f"--patch {patch} must divide the image's {setting.model.size}")

@@ -19,7 +19,15 @@ import numpy as np
 import optax
 
 import jann
-from experiments.reporting import at_least_one, command, each_seed, metric_curves, more_than_zero, save_figures
+from experiments.reporting import (
+    at_least_one,
+    command,
+    each_seed,
+    metric_curves,
+    more_than_zero,
+    not_negative,
+    save_figures,
+)
 from experiments.sequence_training import adamw, report
 from jann.generation import sample
 
@@ -191,7 +199,9 @@ def main(
         out: The run folder, by default runs/wavenet-DATA. The same command goes on with an interrupted run.
     """
     at_least_one(depth=depth, steps=steps, batch_size=batch_size, length=length, seeds=seeds)
-    more_than_zero(seconds=seconds)
+    at_least_one(residual=residual, skip=skip)
+    more_than_zero(learning_rate=learning_rate, seconds=seconds)
+    not_negative(weight_decay=weight_decay)
     dataset = jann.data.load(data)
     dilations = tuple(2**i for i in range(depth))
     model = jann.models.WaveNet(LEVELS, dilations, residual, skip, classes=len(dataset.classes))

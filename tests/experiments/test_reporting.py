@@ -1,5 +1,7 @@
 """What experiments do alike: options that are 0 or empty are what was asked for, or refused, never the default."""
 
+import inspect
+import math
 import signal
 import sys
 from importlib import import_module
@@ -25,10 +27,12 @@ from experiments import (
 )
 from experiments.reporting import (
     at_least_one,
+    below_one,
     command,
     each_seed,
     given,
     more_than_zero,
+    not_negative,
     over_seeds,
     plus_minus,
     show_table,
@@ -47,6 +51,15 @@ def test_nothing_and_zero_are_given_and_none_is_not():
         at_least_one(counts=())
     with pytest.raises(SystemExit, match=r"--seconds 0: give more than 0"):
         more_than_zero(seconds=0.0)
+    for refuse in (more_than_zero, not_negative, below_one):
+        refuse(rate=0.5, other=None)
+        for value in (-0.1, math.inf, math.nan):
+            with pytest.raises(SystemExit, match=f"--rate {value:g}: give "):
+                refuse(rate=value)
+    not_negative(rate=0.0)
+    below_one(rate=0.0)
+    with pytest.raises(SystemExit, match="--dropout 1: give from 0 to less than 1"):
+        below_one(dropout=1.0)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +75,22 @@ def test_an_option_of_zero_is_refused_where_it_makes_no_sense(experiment, option
     with pytest.raises(SystemExit, match=f"--{option.replace('_', '-')} 0: give at least one"):
         experiment.main(**{option: 0}, out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+NUMBERS = ["learning_rate", "weight_decay", "dropout", "average", "noise", "beta", "smoothing", "seconds"]
+SIZES = ["hidden", "embed", "layers", "heads", "vocab", "latent", "residual", "skip"]
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_what_is_no_number_and_a_size_of_zero_are_refused_by_their_names(name, tmp_path):
+    """Before the run folder is made, and before anything is read."""
+    main = import_module(f"experiments.{name}").main
+    for option in inspect.signature(main).parameters:
+        several = "tuple" in str(inspect.signature(main).parameters[option].annotation)
+        for value in [math.nan] * (option in NUMBERS) + [0] * (option in SIZES):
+            with pytest.raises(SystemExit, match=f"--{option.replace('_', '-')} {value}: give "):
+                main(**{option: (value,) if several else value}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("experiment", [gan, diffusion])
