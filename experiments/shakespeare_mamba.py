@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import jann
-from experiments.reporting import at_least_one, command
+from experiments.reporting import at_least_one, below_one, command, more_than_zero, not_negative
 from experiments.shakespeare_gpt import Recipe, run
 
 
@@ -51,6 +51,9 @@ def main(
     """
     at_least_one(layers=layers, embed=embed, state=state, steps=steps, batch_size=batch_size, length=length)
     at_least_one(seeds=seeds)
+    more_than_zero(learning_rate=learning_rate)
+    not_negative(weight_decay=weight_decay)
+    below_one(dropout=dropout, average=average)
     text = jann.data.load(data)
     model = jann.models.Mamba(len(text.vocabulary), embed, layers, state=state, dropout=dropout)
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay, average)

@@ -72,7 +72,7 @@ def ctc_loss(logits: jax.Array, labels: jax.Array, lengths: jax.Array | None = N
             "with the same leading axes wanted"
         )
     rows = math.prod(lead)
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)).reshape(rows, *logits.shape[-2:])
+    logits = logits.astype(wide_dtype(logits)).reshape(rows, *logits.shape[-2:])
     labels = labels.reshape(rows, labels.shape[-1])
     there = (labels >= 0) & (labels != blank)
     order = jnp.argsort(~there, axis=-1, stable=True)  # Optax wants padding behind the labels

@@ -23,6 +23,7 @@ from jann.generation.checks import (
 from jann.generation.choice import LOWEST
 from jann.generation.decoding import Generated, first, processed, step
 from jann.generation.growing import first_places, while_growing
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Tree
 
 
@@ -120,7 +121,7 @@ def _searched(
 
     def one(carry):
         i, running, finished, hopeful, _, (logits, state, seen, seen_lengths) = carry
-        scores = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        scores = jax.nn.log_softmax(logits.astype(wide_dtype(logits)))
         scores = processed(scores, seen, seen_lengths, penalty, no_repeat, processor)
         total = (running[:, :, None] + scores.reshape(prompts, beams, vocab)).reshape(prompts, -1)
         best, which = jax.lax.top_k(total, min(several, beams * vocab))

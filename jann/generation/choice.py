@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jann.layers.dtypes import wide_dtype
+
 LOWEST = -1e30  # finite, so that nothing turns into NaN
 
 
@@ -35,7 +37,7 @@ def warped(
     top_p:  keep the fewest tokens whose probabilities sum to p (Holtzman et al. 2019, arXiv:1904.09751)
     min_p:  keep those at least min_p times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide_dtype(logits))
     if temperature is not None:
         logits = logits / temperature
     if top_k is not None:

@@ -25,6 +25,7 @@ from jann.generation.checks import (
 from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetition_penalised
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
+from jann.layers.dtypes import wide_dtype
 from jann.trees import Node, Tree, flatten, path_name
 
 
@@ -245,7 +246,7 @@ def step(model: Model, params: Tree, tokens: jax.Array, lengths: jax.Array, stat
 
 def chosen(logits, seen, lengths, key, numbers, penalty, top_k, no_repeat, processor, awake):
     """The next token of each row, its log-probability, and the tokens so far with it (in rows that are awake)."""
-    score = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    score = jax.nn.log_softmax(logits.astype(wide_dtype(logits)))
     logits = processed(logits, seen, lengths, penalty, no_repeat, processor)
     keys = None
     if key is not None:

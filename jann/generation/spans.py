@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jann.layers.dtypes import wide_dtype
+
 
 def best_spans(
     logits: jax.Array, longest: int = 30, count: int = 1, allowed: jax.Array | None = None
@@ -26,7 +28,7 @@ def best_spans(
     longest = min(longest, time)
     if longest < 1 or not 1 <= count <= time * longest:
         raise ValueError(f"longest={longest}, count={count}: {time} tokens have at least 1 and {time * longest} spans")
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    logits = logits.astype(wide_dtype(logits))
     if allowed is None:
         allowed = jnp.ones(logits.shape[:-1], bool)
     begins, ends = jnp.moveaxis(jax.nn.log_softmax(jnp.where(allowed[..., None], logits, -jnp.inf), axis=-2), -1, 0)
