@@ -203,6 +203,8 @@ def main(
     more_than_zero(learning_rate=learning_rate, seconds=seconds)
     not_negative(weight_decay=weight_decay)
     dataset = jann.data.load(data)
+    if seconds * dataset.rate < 1:
+        raise SystemExit(f"--seconds {seconds:g}: less than one of {dataset.rate} samples a second")
     dilations = tuple(2**i for i in range(depth))
     model = jann.models.WaveNet(LEVELS, dilations, residual, skip, classes=len(dataset.classes))
     recipe = Recipe(steps, batch_size, length, learning_rate, weight_decay)

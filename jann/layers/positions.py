@@ -49,8 +49,10 @@ def _cubic(count: int, wanted: int) -> np.ndarray:
 def relative_bucket(relative: jax.Array, buckets: int, furthest: int, bidirectional: bool) -> jax.Array:
     """Differences of positions, there - here -> the number of their bucket: exact when near, by the logarithm beyond
 
-    (T5: Raffel et al. 2019, arXiv:1910.10683; MPNet)
+    (T5: Raffel et al. 2019, arXiv:1910.10683; MPNet) Raises ValueError for fewer buckets than 2, or 4 of both sides.
     """
+    if buckets < (least := 4 if bidirectional else 2):
+        raise ValueError(f"{buckets} buckets of relative positions: give at least {least}")
     offset = 0
     if bidirectional:
         buckets //= 2

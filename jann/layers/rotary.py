@@ -125,7 +125,11 @@ def rotated(x: jax.Array, positions: jax.Array, frequencies: Any, factor: float 
     """x[..., time, heads, head] with features i and i + head / 2 turned by position × frequency i, in float32
 
     frequencies, factor:  of `rotary_frequencies`
+
+    Raises ValueError for a head of an odd number of features.
     """
+    if x.shape[-1] % 2:
+        raise ValueError(f"head={x.shape[-1]}: rotary positions turn a head's features in pairs, give an even number")
     wide = wide_dtype(x)
     frequencies = lax.broadcast_to_rank(jnp.asarray(frequencies, wide), positions.ndim + 1)
     angles = positions[..., None].astype(wide) * frequencies

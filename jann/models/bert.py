@@ -162,6 +162,8 @@ class BERT(Model):
 
     def pooled(self, params, x):
         """features[..., time, embed] -> a layer on the first token and its activation, [..., embed]"""
+        if "pooler" not in params:
+            raise ValueError(f"{self} has no pooler: build or load it with pooler=True, or with head='sentence'")
         return self.pooler_activation(linear(params["pooler"], x[..., 0, :]))
 
 

@@ -88,6 +88,9 @@ class CLIP(Model):
 
     def apply(self, params, images, tokens, state=None, key=None):
         """images[images, height, width, channels], tokens[texts, time] -> similarities[images, texts], as logits"""
+        if jnp.ndim(images) < 4 or jnp.ndim(tokens) < 2:
+            shapes = f"images {list(jnp.shape(images))} and tokens {list(jnp.shape(tokens))}"
+            raise ValueError(f"{shapes}: several of each are compared, one image is images[None]")
         images = self.image_features(params, images, fold(key, "image"))
         texts = self.text_features(params, tokens, fold(key, "text"))
         return jnp.exp(params["scale"]).astype(images.dtype) * (images @ jnp.swapaxes(texts, -1, -2)), state

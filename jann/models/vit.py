@@ -165,6 +165,8 @@ class ViT(Model):
 
     def pooled(self, params, x):
         """features[..., places, embed] -> tanh of a layer on the first, [..., embed]"""
+        if "pooler" not in params:
+            raise ValueError(f"{self} has no pooler: build or load it with pooler=True")
         return jnp.tanh(linear(params["pooler"], x[..., 0, :]))
 
 

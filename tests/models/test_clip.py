@@ -69,6 +69,8 @@ def test_lengths_and_losses_of_half_precision_are_computed_in_single():
     np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
     with pytest.raises(ValueError, match="similarity.* wanted, got .2, 3.: give each image its one text"):
         pair_loss(jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"images \[.*\] and tokens \[.*\]: several of each are compared"):
+        MODEL(MODEL.init(jax.random.key(0)), IMAGES[0], TEXTS)
 
 
 def test_pairs_are_learnt(key):

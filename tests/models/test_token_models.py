@@ -241,6 +241,11 @@ def test_windows_of_layers_where_numbers_are_of_64_bits(made, name):
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
 
 
+def refused(model, part=None):
+    params = model.init(jax.random.key(0))
+    getattr(model, part)(params, jnp.zeros((4, 8))) if part else model(params, jnp.array([1, 2]))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -248,6 +253,9 @@ def test_windows_of_layers_where_numbers_are_of_64_bits(made, name):
         (lambda: Llama(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
         (lambda: Llama(7, 8, 1, 4, 10, key_value_heads=3).spec(), "key_value_heads=3 must divide heads=4"),
         (lambda: OPT(7, 9, 8, 1, 3).spec(), "heads=3 must divide embed=8"),
+        (lambda: refused(Llama(7, 6, 1, 2, 10)), "head=3: rotary positions turn a head's features in pairs"),
+        (lambda: refused(BERT(7, 9, 0, 8, 1, 2, 10, relative_buckets=3)), "3 buckets of relative positions: give at"),
+        (lambda: refused(BERT(7, 9, 2, 8, 1, 2, 10), "pooled"), r"has no pooler: build or load it with pooler=True"),
         (lambda: GPTNeoX(7, 8, 1, 3).spec(), "heads=3 must divide embed=8"),
         (lambda: GPTNeoX(7, 8, 1, 2, rotary_share=0.2).spec(), "rotary_share=0.2 turns 0 of a head's 4 features"),
         (lambda: Gemma(7, 8, 1, 3, 10).spec(), "heads=3 must divide embed=8"),
