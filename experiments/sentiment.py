@@ -36,6 +36,7 @@ from experiments.reporting import (
     at_least_one,
     command,
     more_than_zero,
+    not_negative,
     over_seeds,
     save_figures,
     show_table,
@@ -323,8 +324,9 @@ def main(
             interrupted run.
     """
     at_least_one(starts=starts, counts=counts, pretraining=pretraining, length=length, seeds=seeds)
-    at_least_one(counts=min(counts), repeats=repeats, vocab=vocab)
+    at_least_one(counts=min(counts), vocab=vocab)
     more_than_zero(epochs=epochs)
+    not_negative(repeats=repeats)
     corpus = made_up_reviews() if data == "made_up_reviews" else jann.data.load(data)
     if starts is None:
         starts = ("scratch", "cnn", "masked_words", *(("encoder",) if data == "sst2" else ()))
