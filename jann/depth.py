@@ -167,7 +167,8 @@ def keep_products(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name in KEPT
 
 
-KEPT = ("dot_general", "conv_general_dilated", "ragged_dot_general", "random_bits", "custom_call", "sort", "top_k")
+PRODUCTS = ("dot_general", "half_matmul", "conv_general_dilated", "ragged_dot_general")
+KEPT = (*PRODUCTS, "random_bits", "custom_call", "sort", "top_k")
 
 
 def depth_keys(key: jax.Array | None, n: int) -> jax.Array | None:

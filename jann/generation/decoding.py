@@ -159,8 +159,8 @@ def stream(
 def for_decoding(model: Model, params: Tree) -> Tree:
     """Parameters -> the same, laid out so that one row is decoded fastest on a CPU: about 15 % faster.
 
-    Blocks are listed, and kernels with fewer outputs than inputs are `Turned`. What takes parameters takes these too;
-    with many rows at once their products are slower.
+    Blocks are listed, and kernels with fewer outputs than inputs are `Turned`, in bfloat16 all of them. What takes
+    parameters takes these too; with many rows at once their products in float32 are slower.
     """
     params = listed(model, params)
     declared = flatten(in_form_of(as_spec(model), params))
@@ -172,7 +172,7 @@ def for_decoding(model: Model, params: Tree) -> Tree:
             return leaf
         inputs = len(param.into)
         narrow = math.prod(leaf.shape[:inputs]) >= 2 * math.prod(leaf.shape[inputs:])
-        return _turned(leaf, inputs) if narrow else leaf
+        return _turned(leaf, inputs) if narrow or leaf.dtype == jnp.bfloat16 else leaf
 
     return tree_map_with_path(turned, params, is_leaf=lambda leaf: isinstance(leaf, Node))
 

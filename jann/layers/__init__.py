@@ -31,7 +31,7 @@ from jann.layers.decoding import (
     source_mask,
     token_positions,
 )
-from jann.layers.dense import embedding, embedding_spec, linear, linear_spec
+from jann.layers.dense import embedding, embedding_spec, linear, linear_spec, unembedding
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, width_normal, zeros
 from jann.layers.instance_norm import instance_norm
 from jann.layers.low_rank import LowRank
@@ -116,6 +116,7 @@ __all__ = [
     "standard_normal",
     "threshold",
     "token_positions",
+    "unembedding",
     "width_normal",
     "zeros",
 ]

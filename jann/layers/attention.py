@@ -10,6 +10,7 @@ from jann.layers.activations import dropout, soft_capped
 from jann.layers.causal import SHORTEST, causal_by_parts
 from jann.layers.dense import linear, linear_spec
 from jann.layers.dtypes import wide_dtype
+from jann.layers.products import fast_halves, matmul
 from jann.trees import Tree
 
 
@@ -94,8 +95,9 @@ def dot_product_attention(
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     on_cpu = jax.default_backend() == "cpu"
-    # JAX's own takes the softmax in float32 and has no cap, and its products of float16 are not compiled for a CPU.
-    own = query.dtype == jnp.float64 or (query.dtype == jnp.float16 and on_cpu) or cap is not None
+    # JAX's own takes the softmax in float32 and has no cap; on a CPU its products of float16 are not compiled, and the
+    # gradients of those of bfloat16 are slow.
+    own = query.dtype == jnp.float64 or (query.dtype.itemsize < 4 and on_cpu) or cap is not None
     plain = mask is None and bias is None and cap is None and keys.shape == query.shape
     several = query.shape[-3] > SHORTEST  # one part leaves nothing out
     if causal and plain and several and on_cpu and not (observing() or noisy):
@@ -129,10 +131,11 @@ def attended(
     shared, places = keys.shape[-3], keys.shape[-2]
     # The heads that share keys stand below each other, so that one product serves them.
     rows = jnp.moveaxis(query, -2, -3).reshape(*lead, shared, heads // shared * time, head)
-    if rows.shape[-2] < head:  # few queries: they are turned round, not the keys, which XLA would copy
+    # Few queries are turned round, not the keys, which XLA would copy.
+    if rows.shape[-2] < head and not fast_halves(rows):
         scores = jnp.matmul(keys, rows.swapaxes(-1, -2), preferred_element_type=wide_dtype(query)).swapaxes(-1, -2)
     else:
-        scores = jnp.matmul(rows, keys.swapaxes(-1, -2), preferred_element_type=wide_dtype(query))
+        scores = matmul(rows, keys, second_turned=True, wide=True)
     scores = soft_capped(scores.reshape(*lead, heads, time, places) * (head**-0.5 if scale is None else scale), cap)
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
@@ -140,7 +143,7 @@ def attended(
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = tap("attention", jax.nn.softmax(scores))
     weights = dropout(weights, rate, key).astype(values.dtype)
-    y = weights.reshape(*lead, shared, heads // shared * time, places) @ values
+    y = matmul(weights.reshape(*lead, shared, heads // shared * time, places), values)
     return jnp.moveaxis(y.reshape(*lead, heads, time, head), -3, -2)
 
 

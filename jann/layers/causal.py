@@ -1,12 +1,10 @@
 """Causal attention by parts, for where there is no kernel for it: XLA's CPU backend."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jann.layers.dtypes import wide_dtype
+from jann.layers.products import matmul
 
 PARTS = 2  # more leave out more of what is not seen, in smaller and slower products
 SHORTEST = 32  # of a part
@@ -23,13 +21,13 @@ def causal_by_parts(query: jax.Array, keys: jax.Array, values: jax.Array, scale:
     time = query.shape[-3]
     q, k, v = jnp.moveaxis(query, -3, -1), keys.swapaxes(-2, -3), values.swapaxes(-2, -3)
     size = max(SHORTEST, -(-time // PARTS))
-    outputs, product = [], partial(jnp.einsum, preferred_element_type=wide_dtype(query))
+    outputs = []
     for start in range(0, time, size):
         end = min(start + size, time)
-        scores = product("...kd,...dq->...kq", k[..., :end, :], q[..., start:end]) * scale
+        scores = matmul(k[..., :end, :], q[..., start:end], wide=True) * scale
         seen = jnp.arange(end)[:, None] <= jnp.arange(start, end)[None, :]
         scores = jnp.where(lax.broadcast_to_rank(seen, scores.ndim), scores, -jnp.inf)
         weights = jnp.exp(scores - lax.stop_gradient(scores.max(-2, keepdims=True)))
-        y = product("...kd,...kq->...dq", v[..., :end, :], weights.astype(v.dtype))
+        y = matmul(v[..., :end, :], weights.astype(v.dtype), first_turned=True, wide=True)
         outputs.append((y / weights.sum(-2, keepdims=True)).astype(query.dtype))
     return jnp.moveaxis(jnp.concatenate(outputs, -1), -1, -3)

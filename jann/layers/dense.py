@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jann.core import Param, ShapeError, Spec
 from jann.layers.activations import dropout
-from jann.layers.dtypes import along, floats, wide_dtype
+from jann.layers.dtypes import floats, wide_dtype
 from jann.layers.initializers import lecun_normal, small_normal
 from jann.layers.low_rank import LowRank
+from jann.layers.products import matmul, plus_bias
 from jann.layers.turned import Turned
 from jann.trees import Tree
 
@@ -59,26 +59,24 @@ def linear(p: Tree, x: jax.Array, axes: int = 1) -> jax.Array:
         y = _product(x, weight.base, axes) + _product(low, weight.up, 1)
     else:
         y = _product(x, weight, axes)
-    return y + along(p["bias"], y) if "bias" in p else y
+    return plus_bias(y, p["bias"]) if "bias" in p else y
 
 
 def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
     lead, outputs = x.shape[: x.ndim - axes], weight.shape[axes:]
     inputs = math.prod(weight.shape[:axes])
     if isinstance(weight, Turned):
-        y = lax.dot_general(x.reshape(math.prod(lead), inputs), weight.matrix.astype(x.dtype), (((1,), (1,)), ((), ())))
+        y = matmul(x.reshape(math.prod(lead), inputs), weight.matrix.astype(x.dtype), second_turned=True)
         return y.reshape(*lead, *outputs)
-    weight = weight.astype(x.dtype)
+    matrix = weight.astype(x.dtype).reshape(inputs, -1)
     if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
         # One row: XLA reads the weight with one core. In parts, as a batch of products, all cores do.
-        parts = x.reshape(PARTS, 1, -1), weight.reshape(PARTS, inputs // PARTS, -1)
+        parts = x.reshape(PARTS, 1, -1), matrix.reshape(PARTS, inputs // PARTS, -1)
         y = jnp.matmul(*parts, preferred_element_type=wide_dtype(x)).sum(0)
         return y.astype(x.dtype).reshape(*lead, *outputs)
-    if jax.default_backend() == "cpu" and jax.device_count() == 1:
-        # As rows: with more axes XLA copies both sides to form the weight's gradient. Axes that may be split over
-        # devices, such as batch and time, are not made one.
-        return (x.reshape(math.prod(lead), inputs) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
-    return (x.reshape(*lead, inputs) @ weight.reshape(inputs, -1)).reshape(*lead, *outputs)
+    if _as_rows():
+        return matmul(x.reshape(math.prod(lead), inputs), matrix).reshape(*lead, *outputs)
+    return (x.reshape(*lead, inputs) @ matrix).reshape(*lead, *outputs)
 
 
 def embedding_spec(vocab: int, embed: int, init=small_normal) -> Spec:
@@ -93,3 +91,19 @@ def embedding(p: Tree, ids: jax.Array) -> jax.Array:
         raise TypeError(f"embedding takes integer ids, got {ids.dtype}")
     rows = jnp.take(p["table"], ids, axis=0, mode="fill", fill_value=jnp.nan)
     return jnp.where((ids < 0)[..., None], jnp.nan, rows)
+
+
+def unembedding(p: Tree, x: jax.Array) -> jax.Array:
+    """x[..., embed] -> its product with each row of the table, [..., vocab]: logits of a model with tied weights"""
+    table = p["table"].astype(x.dtype)
+    if _as_rows():
+        return matmul(x.reshape(-1, x.shape[-1]), table, second_turned=True).reshape(*x.shape[:-1], -1)
+    return x @ table.T
+
+
+def _as_rows() -> bool:
+    """Whether all leading axes are made one, as with more XLA on a CPU copies both sides to form the weight's gradient.
+
+    Axes that may be split over devices, such as batch and time, are not.
+    """
+    return jax.default_backend() == "cpu" and jax.device_count() == 1

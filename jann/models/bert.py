@@ -25,10 +25,11 @@ from jann.layers import (
     linear_spec,
     relative_bucket,
     source_mask,
+    unembedding,
     width_normal,
     zeros,
 )
-from jann.layers.dtypes import wide_dtype
+from jann.layers.dtypes import along, wide_dtype
 
 FURTHEST = 128  # relative position with a bucket of its own
 HEADS = ("features", "words", "sentence", "tokens", "span")
@@ -120,8 +121,10 @@ class BERT(Model):
             p = params["head"]
             y = (self.words_activation or self.activation)(linear(p["dense"], x))
             y = layer_norm(p["norm"], y, self.epsilon)
-            weight = params["tokens"]["table"].T if self.tied else p["weight"]
-            return linear({"weight": weight, "bias": p["bias"]}, y), state
+            if not self.tied:
+                return linear(p, y), state
+            y = unembedding(params["tokens"], y)
+            return y + along(p["bias"], y), state
         if self.head == "sentence":
             x = dropout(self.pooled(params, x), self.dropout, fold(key, "pooled"))
         return x if self.head == "features" else linear(params["head"], x), state

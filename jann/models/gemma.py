@@ -30,6 +30,7 @@ from jann.layers import (
     small_normal,
     soft_capped,
     token_positions,
+    unembedding,
     width_normal,
     zeros,
 )
@@ -193,7 +194,7 @@ class Gemma(Model):
         """[..., embed] -> [..., vocab], or [..., labels]"""
         if self.labels:
             return linear(params["head"], x)
-        y = x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
+        y = unembedding(params["tokens"], x) if self.tied else linear(params["head"], x)
         return soft_capped(y, self.logit_cap)
 
     def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):

@@ -27,6 +27,7 @@ from jann.layers import (
     linear_spec,
     small_normal,
     token_positions,
+    unembedding,
     width_normal,
 )
 
@@ -122,7 +123,7 @@ class GPT2(Model):
     def block(self, x, p, cache, scale, key, *, positions, mask):
         """x[..., time, embed] -> (x + attention + MLP, cache)"""
         qkv = linear(p["qkv"], layer_norm(p["attention_norm"], x, self.epsilon))
-        query, keys, values = (qkv[..., i, :, :] for i in range(3))
+        query, keys, values = (part.squeeze(-3) for part in jnp.split(qkv, 3, axis=-3))
         query = query if scale is None else query * scale.astype(query.dtype)
         y, cache = causal_attention(
             query, keys, values, positions, mask, cache, rate=self.dropout, key=fold(key, "attention")
@@ -136,7 +137,7 @@ class GPT2(Model):
     def logits(self, params, x):
         """[..., embed] -> [..., vocab], or [..., labels]"""
         if self.tied and not self.labels:
-            return x @ params["tokens"]["table"].T.astype(x.dtype)
+            return unembedding(params["tokens"], x)
         return linear(params["head"], x)
 
     @property

@@ -31,6 +31,7 @@ from jann.layers import (
     rotated,
     small_normal,
     token_positions,
+    unembedding,
     width_normal,
 )
 
@@ -162,7 +163,7 @@ class Llama(Model):
     def logits(self, params, x):
         """[..., embed] -> [..., vocab], or [..., labels]"""
         if self.tied and not self.labels:
-            return x @ params["tokens"]["table"].T.astype(x.dtype)
+            return unembedding(params["tokens"], x)
         return linear(params["head"], x)
 
     def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):

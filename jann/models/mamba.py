@@ -24,6 +24,7 @@ from jann.layers import (
     selective_scan,
     small_normal,
     token_positions,
+    unembedding,
     width_normal,
 )
 from jann.layers.dtypes import along, wide_dtype
@@ -148,7 +149,7 @@ class Mamba(Model):
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
-        return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
+        return unembedding(params["tokens"], x) if self.tied else linear(params["head"], x)
 
     def cache(self, lead: tuple[int, ...], places: int, dtype: Any = jnp.float32):
         """The state before the first token in each of the rows of shape `lead`: as large for any number of places.

@@ -26,6 +26,7 @@ from jann.layers import (
     linear_spec,
     small_normal,
     token_positions,
+    unembedding,
     width_normal,
 )
 
@@ -147,7 +148,7 @@ class OPT(Model):
     def logits(self, params, x):
         """[..., table] -> [..., vocab], or [..., labels]"""
         if self.tied and not self.labels:
-            return x @ params["tokens"]["table"].T.astype(x.dtype)
+            return unembedding(params["tokens"], x)
         return linear(params["head"], x)
 
     @property

@@ -29,6 +29,7 @@ from jann.layers import (
     rms_norm_spec,
     source_mask,
     token_positions,
+    unembedding,
 )
 
 normal = cache(jax.nn.initializers.normal)  # so that equal kernels are drawn by one program
@@ -197,7 +198,7 @@ class T5(Model):
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
         x = x * self.embed**-0.5 if (self.tied if self.scaled is None else self.scaled) else x
-        return x @ params["tokens"]["table"].T.astype(x.dtype) if self.tied else linear(params["head"], x)
+        return unembedding(params["tokens"], x) if self.tied else linear(params["head"], x)
 
     def begin(self, params, inputs, lengths, places: int, dtype: Any = jnp.float32):
         """inputs[rows, source] -> (the decoder's first tokens [rows, 1], its state with room for `places` tokens)"""

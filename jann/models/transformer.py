@@ -33,6 +33,7 @@ from jann.layers import (
     sinusoidal,
     source_mask,
     token_positions,
+    unembedding,
 )
 from jann.layers.dtypes import along
 
@@ -200,7 +201,7 @@ class Transformer(Model):
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
-        x = x @ params["tokens"]["table"].T.astype(x.dtype)
+        x = unembedding(params["tokens"], x)
         return x + along(params["logits"]["bias"], x) if self.logits_bias else x
 
     @property

@@ -32,6 +32,7 @@ from jann.layers import (
     sinusoidal,
     small_normal,
     token_positions,
+    unembedding,
     width_normal,
 )
 from jann.layers.dtypes import along
@@ -185,7 +186,7 @@ class Whisper(Model):
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab]"""
-        return x @ params["decoder"]["tokens"]["table"].T.astype(x.dtype)
+        return unembedding(params["decoder"]["tokens"], x)
 
     @property
     def limit(self) -> int:
