@@ -68,7 +68,7 @@ class Case:
     rivals:    {name: rival(start) -> advance}; a rival imports its own library. One whose losses are [] does not do
                the work: a limit of the machine, beside which the others stand
     reference: the rival whose speed is compared with each of the others
-    checked:   how many of the first losses must agree
+    checked:   how many of the first losses must agree, to the tolerance
     compiles:  compilation is the work, and so counts
     files:     files(folder) writes what is too large for arrays that all load; start["folder"] names it to the rivals
     """
@@ -82,6 +82,7 @@ class Case:
     reference: str
     bars: tuple[Bar, ...] = ()
     checked: int = 1
+    tolerance: float = 1e-4
     compiles: bool = False
     files: Callable[[Path], None] | None = None
 
@@ -133,7 +134,7 @@ def time_rivals(
                 say(f"{name} is skipped, {ready['missing']} is not installed: pip install -e '.[side_by_side]'")
                 continue
             workers[name], losses[name] = worker, np.array(ready["losses"])
-            check_same(losses)
+            check_same(losses, case.tolerance)
             portions[name] = max(1, round(seconds / worker.turn(1)["seconds"]))
         working = any(found.size for found in losses.values())
         timings = {name: Timing(limit=working and not losses[name].size) for name in workers}

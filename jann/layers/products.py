@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jann.layers.dtypes import along, wide_dtype
 
-ROWS = 8  # as which a single row is multiplied: two or more are read at four to ten times the rate of one
+ROWS = 8  # as which a single row is multiplied: with one, the other factor is read at a quarter of the rate or less
 
 
 def matmul(
@@ -27,19 +27,25 @@ def matmul(
     wide:                         the result is in float32 at least, as the sums are
     """
     if not fast_halves(a):
+        dtype = wide_dtype(a) if wide else None
+        if second_turned and a.ndim == b.ndim == 2:  # a swap of axes may be done, by copying, each time
+            return lax.dot_general(a, b, (((0 if first_turned else 1,), (1,)), ((), ())), preferred_element_type=dtype)
         if first_turned:
             letters = "...ir," + ("...ci" if second_turned else "...ic") + "->...rc"
-            return jnp.einsum(letters, a, b, preferred_element_type=wide_dtype(a) if wide else None)
-        b = b.swapaxes(-1, -2) if second_turned else b
-        return jnp.matmul(a, b, preferred_element_type=wide_dtype(a) if wide else None)
+            return jnp.einsum(letters, a, b, preferred_element_type=dtype)
+        return jnp.matmul(a, b.swapaxes(-1, -2) if second_turned else b, preferred_element_type=dtype)
     options = {"first_turned": first_turned, "second_turned": second_turned, "wide": wide}
     if b.ndim == 2 < a.ndim:
         if first_turned:
             return matmul(a, jnp.broadcast_to(b, (*a.shape[:-2], *b.shape)), **options)
         return matmul(a.reshape(-1, a.shape[-1]), b, **options).reshape(*a.shape[:-1], -1)
+    dtype = jnp.float32 if wide else a.dtype
     if a.shape[-2] == 1 and not first_turned:
-        return matmul(jnp.broadcast_to(a, (*a.shape[:-2], ROWS, a.shape[-1])), b, **options)[..., :1, :]
-    return _bind(a, b, jnp.float32 if wide else a.dtype, first_turned, second_turned)
+        rows = jnp.broadcast_to(a, (*a.shape[:-2], ROWS, a.shape[-1]))
+        if second_turned:
+            return _bind(b, rows, dtype, second_turned=True)[..., :1].swapaxes(-1, -2)
+        return _bind(rows, b, dtype)[..., :1, :]
+    return _bind(a, b, dtype, first_turned, second_turned)
 
 
 def plus_bias(y: jax.Array, bias: jax.Array) -> jax.Array:

@@ -9,11 +9,13 @@ from experiments.side_by_side.cases import (
     compile,
     decode,
     decode_32,
+    decode_bf16,
     diffusion,
     first_step,
     forward,
     gpt,
     gpt_124m,
+    gpt_bf16,
     gpt_small,
     imports,
     lenet,
@@ -30,7 +32,7 @@ from experiments.side_by_side.cases import (
 )
 
 MODULES = (
-    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, memory, decode, decode_32, vit,
-    diffusion, imports, first_step, compile, loading, pipeline, checkpoint, restore, pause,
+    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, gpt_bf16, memory, decode, decode_32,
+    decode_bf16, vit, diffusion, imports, first_step, compile, loading, pipeline, checkpoint, restore, pause,
 )  # fmt: skip
 CASES = {module.CASE.name: module.CASE for module in MODULES}

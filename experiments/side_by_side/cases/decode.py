@@ -15,32 +15,33 @@ PROMPT = 8
 NEW = gpt.SIZES.time - PROMPT
 
 
-def start(rows: int) -> Arrays:
-    """Weights drawn ten times as large, so that what is likeliest is far from what is next, and prompts[rows, time]."""
+def start(rows: int, times: float = 3) -> Arrays:
+    """Weights so many times as large, tables ten times, so that what is likeliest is far from what is next, and
+    prompts[rows, time]"""
     prompts = np.random.default_rng(0).integers(0, gpt.SIZES.vocab, (rows, PROMPT))
     weights = decoders.start(gpt.SIZES)
-    return {"prompts": prompts, **{path: leaf * (10 if "table" in path else 3) for path, leaf in weights.items()}}
+    return {"prompts": prompts, **{path: leaf * (10 if "table" in path else times) for path, leaf in weights.items()}}
 
 
-def jann(start: Arrays) -> Advance:
+def jann(start: Arrays, dtype: str = "float32") -> Advance:
     import jax.numpy as jnp
 
     import jann
 
     prompts, model = start.pop("prompts"), decoders.jann_model(gpt.SIZES)
-    params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
+    params = jann.unflatten({path: jnp.asarray(leaf, dtype) for path, leaf in start.items()})
     if len(prompts) == 1:  # with many rows its products are no faster
         params = jann.generation.for_decoding(model, params)
 
     def advance(portions):
         for _ in range(portions):
-            tokens = np.asarray(jann.generation.generate(model, params, prompts, NEW).tokens)
+            tokens = np.asarray(jann.generation.generate(model, params, prompts, NEW, dtype=dtype).tokens)
         return tokens.tolist()
 
     return advance
 
 
-def transformers(start: Arrays) -> Advance:
+def transformers(start: Arrays, dtype: str = "float32") -> Advance:
     import tempfile
 
     import jax.numpy as jnp
@@ -53,7 +54,7 @@ def transformers(start: Arrays) -> Advance:
     params = jann.unflatten({path: jnp.asarray(leaf) for path, leaf in start.items()})
     with tempfile.TemporaryDirectory() as folder:
         jann.save_pretrained(folder, model, params)
-        theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
+        theirs = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype).eval()
     options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
 
     def advance(portions):
@@ -65,7 +66,7 @@ def transformers(start: Arrays) -> Advance:
     return advance
 
 
-def reading(start: Arrays) -> Advance:
+def reading(start: Arrays, dtype: str = "float32") -> Advance:
     """The limit: as many bytes as a token of all rows needs, the mean over the sequence, summed in one pass."""
     import jax
     import jax.numpy as jnp
@@ -74,6 +75,7 @@ def reading(start: Arrays) -> Advance:
     tables = ("tokens/table", "positions/table")  # of the first all rows are read, for the logits; of the second one
     numbers = sum(leaf.size for path, leaf in start.items() if path not in tables) + start["tokens/table"].size
     numbers += rows * 2 * gpt.SIZES.layers * gpt.SIZES.embed * (PROMPT + NEW // 2)
+    numbers //= 4 // jnp.dtype(dtype).itemsize  # as bytes, in float32
     values = jnp.ones((numbers // 1024, 1024))
     read = jax.jit(lambda values, x: values @ x)
     x = jnp.ones(1024)
@@ -87,17 +89,17 @@ def reading(start: Arrays) -> Advance:
     return advance
 
 
-def decoding(name: str, rows: int, bars: tuple[Bar, ...]) -> Case:
+def decoding(name: str, rows: int, bars: tuple[Bar, ...], dtype: str = "float32", times: float = 3) -> Case:
     """The case of so many rows at once."""
     sequences = "one sequence" if rows == 1 else f"{rows} sequences at once"
     return Case(
         name=name,
         work=f"greedy decoding of {sequences}, {NEW} tokens, by a GPT of {gpt.SIZES.layers} layers, {gpt.SIZES.embed} "
-        f"wide, float32",
+        f"wide, {dtype}",
         unit="tokens/s",
         portion=rows * NEW,
-        start=partial(start, rows),
-        rivals={"jann": jann, "transformers": transformers, "reading": reading},
+        start=partial(start, rows, times),
+        rivals={rival.__name__: partial(rival, dtype=dtype) for rival in (jann, transformers, reading)},
         reference="jann",
         bars=bars,
         checked=NEW,

@@ -41,7 +41,7 @@ def looped(run: Run) -> Advance:
     return steps(one, PORTION)
 
 
-def jann_run(start: Arrays) -> Run:
+def jann_run(start: Arrays, half: bool = False) -> Run:
     import jax
     import jax.numpy as jnp
     import optax
@@ -51,7 +51,8 @@ def jann_run(start: Arrays) -> Run:
     tokens = jnp.asarray(start.pop("tokens"))
     model, params = decoders.jann(decoders.sizes_of(start), start)
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=DECAY, mask=jann.decay_mask(model))
-    step = jann.make_step(jann.objective(model, jann.language, "token"), optimizer)
+    objective = jann.objective(model, jann.language, "token")
+    step = jann.make_step(objective, optimizer, dtype=jnp.bfloat16 if half else None)
 
     def with_loss(state, batch):
         state, metrics = step(state, batch)
@@ -65,8 +66,8 @@ def jann(start: Arrays) -> Advance:
     return looped(jann_run(start))
 
 
-def optax_run(start: Arrays, build: Callable, kernel: str) -> Run:
-    """A step by hand, with Optax, of a model whose kernels have that name."""
+def optax_run(start: Arrays, build: Callable, kernel: str, half: bool = False) -> Run:
+    """A step by hand, with Optax, of a model whose kernels have that name; half: in bfloat16, from float32 weights."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -77,7 +78,8 @@ def optax_run(start: Arrays, build: Callable, kernel: str) -> Run:
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=DECAY, mask=mask)
 
     def loss(params, tokens):
-        logits = forward(params, tokens[:, :-1])
+        params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params) if half else params
+        logits = forward(params, tokens[:, :-1]).astype(jnp.float32)
         return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
 
     def step(state, tokens):
@@ -105,7 +107,7 @@ def linen(start: Arrays) -> Advance:
     return looped(linen_run(start))
 
 
-def torch(start: Arrays, compiled: bool = False) -> Advance:
+def torch(start: Arrays, compiled: bool = False, half: bool = False) -> Advance:
     import torch
     from torch.nn import functional as F
 
@@ -119,8 +121,9 @@ def torch(start: Arrays, compiled: bool = False) -> Advance:
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        logits = forward(tokens[:, :-1])
-        loss = F.cross_entropy(logits.reshape(-1, sizes.vocab), tokens[:, 1:].reshape(-1))
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = forward(tokens[:, :-1])
+        loss = F.cross_entropy(logits.float().reshape(-1, sizes.vocab), tokens[:, 1:].reshape(-1))
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -132,22 +135,30 @@ def torch_compile(start: Arrays) -> Advance:
     return torch(start, compiled=True)
 
 
-def products(start: Arrays) -> Advance:
+def products(start: Arrays, dtype: str = "float32") -> Advance:
     """The limit: nothing but products of the size of a block's widest, as many as a step's multiplications ask for."""
     sizes, batch = decoders.sizes_of(start), len(start["tokens"])
     widest = batch * sizes.time, sizes.embed, 4 * sizes.embed
-    return limits.products(PORTION * 3 * decoders.multiplications(sizes, batch), widest)
+    return limits.products(PORTION * 3 * decoders.multiplications(sizes, batch), widest, dtype)
 
 
 RIVALS = {"jann": jann, "raw": raw, "torch": torch, "torch_compile": torch_compile, "products": products}
 
 
-def training(name: str, sizes: Sizes, batch: int, rivals: dict[str, Callable], bars: tuple[Bar, ...]) -> Case:
+def training(
+    name: str,
+    sizes: Sizes,
+    batch: int,
+    rivals: dict[str, Callable],
+    bars: tuple[Bar, ...],
+    dtype: str = "float32",
+    tolerance: float = 1e-4,
+) -> Case:
     """The case of those sizes."""
     return Case(
         name=name,
         work=f"training steps of a GPT, {sizes.layers} layers, {sizes.embed} wide, vocabulary {sizes.vocab:,}, batch "
-        f"{batch} × {sizes.time}, float32, AdamW",
+        f"{batch} × {sizes.time}, {dtype}, AdamW",
         unit="steps/s",
         portion=PORTION,
         start=partial(start, sizes, batch),
@@ -155,6 +166,7 @@ def training(name: str, sizes: Sizes, batch: int, rivals: dict[str, Callable], b
         reference="jann",
         bars=(Bar("jann", "raw", times=0.95), *bars),
         checked=2,
+        tolerance=tolerance,
     )
 
 
