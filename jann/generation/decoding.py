@@ -26,6 +26,7 @@ from jann.generation.choice import LOWEST, choose, no_repeated_ngrams, repetitio
 from jann.generation.growing import first_places, while_growing
 from jann.layers import Turned
 from jann.layers.dtypes import wide_dtype
+from jann.layers.products import fast_halves
 from jann.trees import Node, Tree, flatten, path_name
 
 
@@ -159,8 +160,8 @@ def stream(
 def for_decoding(model: Model, params: Tree) -> Tree:
     """Parameters -> the same, laid out so that one row is decoded fastest on a CPU: about 15 % faster.
 
-    Blocks are listed, and kernels with fewer outputs than inputs are `Turned`, in bfloat16 all of them. What takes
-    parameters takes these too; with many rows at once their products in float32 are slower.
+    Blocks are listed, and kernels with fewer outputs than inputs are `Turned`; all are, of bfloat16 on a CPU with AMX.
+    What takes parameters takes these too; with many rows at once their products in float32 are slower.
     """
     params = listed(model, params)
     declared = flatten(in_form_of(as_spec(model), params))
@@ -172,7 +173,7 @@ def for_decoding(model: Model, params: Tree) -> Tree:
             return leaf
         inputs = len(param.into)
         narrow = math.prod(leaf.shape[:inputs]) >= 2 * math.prod(leaf.shape[inputs:])
-        return _turned(leaf, inputs) if narrow or leaf.dtype == jnp.bfloat16 else leaf
+        return _turned(leaf, inputs) if narrow or fast_halves(leaf) else leaf
 
     return tree_map_with_path(turned, params, is_leaf=lambda leaf: isinstance(leaf, Node))
 

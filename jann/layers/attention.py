@@ -96,8 +96,8 @@ def dot_product_attention(
     noisy = key is not None and not (isinstance(rate, (int, float)) and rate == 0)
     on_cpu = jax.default_backend() == "cpu"
     # JAX's own takes the softmax in float32 and has no cap; on a CPU its products of float16 are not compiled, and the
-    # gradients of those of bfloat16 are slow.
-    own = query.dtype == jnp.float64 or (query.dtype.itemsize < 4 and on_cpu) or cap is not None
+    # gradients of those of bfloat16 leave the processor's instructions for it unused.
+    own = query.dtype == jnp.float64 or (query.dtype == jnp.float16 and on_cpu) or fast_halves(query) or cap is not None
     plain = mask is None and bias is None and cap is None and keys.shape == query.shape
     several = query.shape[-3] > SHORTEST  # one part leaves nothing out
     if causal and plain and several and on_cpu and not (observing() or noisy):

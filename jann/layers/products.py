@@ -1,10 +1,12 @@
-"""Matrix products, of which those of bfloat16 on a CPU are told to XLA in the one way that it has fast code for.
+"""Matrix products, of which those of bfloat16 on a CPU with AMX are told to XLA in the one way that uses it.
 
-That multiplies two matrices of bfloat16, the first of which lies as it is written, to float32: on processors with AMX
-at six times the rate of float32. What goes to bfloat16, has one side in float32 or turns the first matrix is made one
-of float32 before, at less than its rate, and JAX's rules for gradients lead to all three. So this has its own.
+That multiplies two matrices of bfloat16, the first of which lies as it is written, to float32: at six times the rate of
+float32. What goes to bfloat16, has one side in float32 or turns the first matrix is made one of float32 before, at less
+than its rate, and JAX's rules for gradients lead to all three. So this has its own.
 """
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -67,8 +69,19 @@ def _plus_rule(values, changes):
 
 
 def fast_halves(x: jax.Array) -> bool:
-    """Whether x is of bfloat16 on a CPU; not among several devices, over which XLA splits the products it knows."""
-    return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu" and jax.device_count() == 1
+    """Whether x is of bfloat16, on a CPU with instructions for it that XLA uses: Intel's AMX.
+
+    Not among several devices: over those XLA splits the products that it knows.
+    """
+    return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu" and jax.device_count() == 1 and _has_amx()
+
+
+@functools.cache
+def _has_amx() -> bool:
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:  # there is none but on Linux
+        return False
 
 
 def _bind(a: jax.Array, b: jax.Array, dtype: Any, first_turned: bool = False, second_turned: bool = False) -> jax.Array:

@@ -135,7 +135,7 @@ class GPTNeoX(Model):
     def block(self, x, p, cache, key, *, positions, mask, turned):
         """x[..., time, embed] -> (x + attention + MLP, cache); turned: the rotation of queries and keys"""
         qkv = linear(p["qkv"], layer_norm(p["attention_norm"], x, self.epsilon))
-        query, keys, values = (qkv[..., i, :, :] for i in range(3))
+        query, keys, values = (part.squeeze(-3) for part in jnp.split(qkv, 3, axis=-3))
         y, cache = causal_attention(
             turned(query), turned(keys), values, positions, mask, cache, rate=self.dropout, key=fold(key, "attention")
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jann
-from jann.layers import linear, linear_spec, unembedding
+from jann.layers import linear, linear_spec, products, unembedding
 from jann.layers.products import fast_halves, half_matmul, matmul, plus_bias
 
 FORMS = [
@@ -16,7 +16,14 @@ FORMS = [
     for first, second, wide in itertools.product((False, True), repeat=3)
 ]
 LEADS = [((), ()), ((3,), ()), ((2, 3), (2, 3))]
-needs_cpu = pytest.mark.skipif("jax.default_backend() != 'cpu' or jax.device_count() > 1", reason="one CPU device")
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    """Any CPU can do what those with AMX do fast."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        pytest.skip("for one CPU device")
+    monkeypatch.setattr(products, "_has_amx", lambda: True)
 
 
 def normal(shape, number):
@@ -118,7 +125,6 @@ def test_nan_is_told_and_stays_in_its_row():
     assert np.isnan(gradient.astype(np.float32)).all(1).tolist() == [True] + 6 * [False]
 
 
-@needs_cpu
 def test_a_training_step_in_bfloat16_multiplies_in_no_other_form():
     model = jann.models.GPT2(vocab=11, positions=8, embed=16, layers=2, heads=2)
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model.init(jax.random.key(0)))
@@ -128,7 +134,15 @@ def test_a_training_step_in_bfloat16_multiplies_in_no_other_form():
     assert half_matmul.name in program and "dot_general" not in program
 
 
-@needs_cpu
+def test_other_processors_multiply_as_jax_does(monkeypatch):
+    monkeypatch.setattr(products, "_has_amx", lambda: False)
+    for form in FORMS:
+        a, b = factors(((2,), (2,)), form)
+        assert_near(matmul(a, b, **form), in_float32(a, b, form))
+        program = str(jax.make_jaxpr(lambda a, b, form=form: matmul(a, b, **form))(a, b))
+        assert half_matmul.name not in program
+
+
 def test_products_of_blocks_are_kept_for_the_gradient_as_those_of_float32():
     assert half_matmul.name in jann.depth.KEPT
 
