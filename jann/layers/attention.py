@@ -1,5 +1,7 @@
 """Attention over several heads (Vaswani et al. 2017, arXiv:1706.03762)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -90,6 +92,11 @@ def dot_product_attention(
     """
     if keys.shape[-3] == 0 < query.shape[-3]:
         raise ValueError(f"keys {list(keys.shape)} [..., places, heads, head]: there is no place to attend to")
+    if keys.shape[:-3] != query.shape[:-3] and math.prod(keys.shape[:-3]) > 1:
+        raise ValueError(
+            f"a query of shape {list(query.shape)} and keys {list(keys.shape)} [..., places, heads, head] have other "
+            "leading axes: what is attended to is of another batch"
+        )
     keys, values = keys.astype(query.dtype), values.astype(query.dtype)  # of a memory in another precision
     lead, scored = query.shape[:-3], (query.shape[-2], query.shape[-3], keys.shape[-3])
     mask, bias = (None if x is None else with_scores(x, (*lead, *scored)) for x in (mask, bias))

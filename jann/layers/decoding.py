@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jann.depth import apply_blocks
@@ -33,11 +34,28 @@ def token_positions(
             f"{tokens.shape[-1]} tokens are more than the {places} places of the state: begin with a longer cache, "
             "model.cache(lead, places), or say with lengths how many are there"
         )
+    if state is not None:
+        fitting("rows of a state", state["length"], tokens.shape[:-1], "model.cache(tokens.shape[:-1], places) does")
+    if lengths is not None:
+        fitting("lengths", lengths, tokens.shape[:-1], "one for each row")
     time = lax.broadcast_to_rank(jnp.arange(tokens.shape[-1], dtype=jnp.int32), tokens.ndim)
-    if positions is None:
+    if positions is not None:
+        fitting("positions", positions, tokens.shape, "one for each token")
+    else:
         positions = time if state is None else time + state["length"][..., None]
     positions = jnp.broadcast_to(positions, tokens.shape)
     return positions if lengths is None else jnp.where(time < jnp.asarray(lengths)[..., None], positions, -1)
+
+
+def fitting(name: str, values: jax.Array, shape: tuple[int, ...], mend: str) -> None:
+    """Raises ValueError unless values can be broadcast to the shape, of tokens or of their rows."""
+    given = jnp.shape(values)
+    try:
+        fits = np.broadcast_shapes(given, shape) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name} of shape {list(given)} do not fit the tokens' {list(shape)}: {mend}")
 
 
 def last_token(x: jax.Array, positions: jax.Array) -> jax.Array:
@@ -61,6 +79,10 @@ def causal_mask(
         raise ValueError(
             "documents are told apart without a state only: read one after another, each with a state of its own"
         )
+    if documents is not None:
+        fitting("documents", documents, positions.shape, "one for each token")
+    if isinstance(window, int) and window < 0:
+        raise ValueError(f"window={window}: a token sees at least itself, window=1, or with 0 all before it")
     here = positions[..., :, None]
     if places is not None:
         there = jnp.arange(places).reshape((1,) * positions.ndim + (places,))

@@ -19,6 +19,7 @@ from jann.layers import (
     embedding,
     embedding_spec,
     exact_gelu,
+    fitting,
     layer_norm,
     layer_norm_spec,
     linear,
@@ -134,6 +135,10 @@ class BERT(Model):
         time = tokens.shape[-1]
         if time > self.positions:
             raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
+        if lengths is not None:
+            fitting("lengths", lengths, tokens.shape[:-1], "one for each row")
+        if segments is not None:
+            fitting("segments", segments, tokens.shape, "one for each token")
         places = jnp.broadcast_to(self.first_position + jnp.arange(time), tokens.shape)
         x = embedding(params["tokens"], tokens) + embedding(params["positions"], places)
         if self.segments:

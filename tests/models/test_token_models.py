@@ -280,3 +280,25 @@ def test_more_tokens_than_positions(drawn):
     model = MODELS["bert"][0]
     with pytest.raises(ValueError, match="10 tokens are more than the model's 9 positions"):
         model(drawn(model), jnp.zeros((1, 10), jnp.int32))
+
+
+def test_what_belongs_to_other_tokens_is_named():
+    tokens, other, key = jnp.ones((3, 5), int), jnp.ones((4, 5), int), jax.random.key(0)
+    small = {"vocab": 11, "embed": 16, "layers": 2, "heads": 2, "hidden": 32}
+
+    def refused(model, message, *inputs, **options):
+        with pytest.raises(ValueError, match=message):
+            model(model.init(key), *inputs, **options)
+
+    for model in (GPT2(**small, positions=8), Llama(**small)):
+        refused(model, r"lengths of shape \[4\] do not fit the tokens' \[3\]", tokens, lengths=jnp.ones(4, int))
+        refused(model, r"documents of shape \[4, 5\] do not fit", tokens, documents=other)
+        refused(model, r"documents of shape \[3, 4\] do not fit", tokens, documents=other[:3, :4])
+        refused(model, r"positions of shape \[3, 4\] do not fit", tokens, positions=other[:3, :4])
+        refused(model, r"rows of a state of shape \[4\] do not fit", tokens, state=model.cache((4,), 8))
+    bert = BERT(**small, positions=8)
+    refused(bert, r"lengths of shape \[4\] do not fit", tokens, lengths=jnp.ones(4, int))
+    refused(bert, r"segments of shape \[4, 5\] do not fit", tokens, segments=other)
+    for model in (T5(**small), Transformer(**small)):
+        refused(model, "attended to is of another batch", tokens, other)
+    refused(Llama(**small, window=-1), "window=-1: a token sees at least itself", tokens)
