@@ -97,7 +97,8 @@ def unembedding(p: Tree, x: jax.Array) -> jax.Array:
     """x[..., embed] -> its product with each row of the table, [..., vocab]: logits of a model with tied weights"""
     table = p["table"].astype(x.dtype)
     if _as_rows():
-        return matmul(x.reshape(-1, x.shape[-1]), table, second_turned=True).reshape(*x.shape[:-1], -1)
+        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        return matmul(rows, table, second_turned=True).reshape(*x.shape[:-1], table.shape[0])
     return x @ table.T
 
 

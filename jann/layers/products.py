@@ -6,6 +6,7 @@ than its rate, and JAX's rules for gradients lead to all three. So this has its 
 """
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def matmul(
     if b.ndim == 2 < a.ndim:
         if first_turned:
             return matmul(a, jnp.broadcast_to(b, (*a.shape[:-2], *b.shape)), **options)
-        return matmul(a.reshape(-1, a.shape[-1]), b, **options).reshape(*a.shape[:-1], -1)
+        y = matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b, **options)
+        return y.reshape(*a.shape[:-1], y.shape[-1])
     dtype = jnp.float32 if wide else a.dtype
     if a.shape[-2] == 1 and not first_turned:
         rows = jnp.broadcast_to(a, (*a.shape[:-2], ROWS, a.shape[-1]))
@@ -64,7 +66,7 @@ def _plus(y, bias):
 def _plus_rule(values, changes):
     """The bias's gradient is a sum over rows, which XLA takes nine times as long for as for the product with ones."""
     (y, bias), (dy, dbias) = values, changes
-    ones = jnp.ones((y.size // max(1, bias.size), 1), y.dtype)
+    ones = jnp.ones((math.prod(y.shape[: y.ndim - bias.ndim]), 1), y.dtype)
     return _plus(y, bias), dy + _bind(ones, dbias.astype(y.dtype).reshape(1, -1), y.dtype).reshape(y.shape)
 
 
@@ -133,7 +135,8 @@ def _batched(arguments, axes, *, dtype, first_turned, second_turned):
         for x, axis in zip(arguments, axes, strict=True)
     )
     if axes[1] is None and a.ndim == 3 and not first_turned:  # rows of one product
-        return _bind(a.reshape(-1, a.shape[-1]), arguments[1], **options).reshape(*a.shape[:2], -1), 0
+        y = _bind(a.reshape(a.shape[0] * a.shape[1], a.shape[2]), arguments[1], **options)
+        return y.reshape(*a.shape[:2], y.shape[-1]), 0
     return _bind(a, b, **options), 0
 
 

@@ -114,6 +114,10 @@ def test_no_rows_at_all():
     assert matmul(none, weight).shape == (0, 3)
     gradient = jax.grad(lambda weight: matmul(none, weight).astype(jnp.float32).sum())(weight)
     assert gradient.shape == (7, 3) and not gradient.any()
+    assert matmul(jnp.zeros((0, 5, 7), jnp.bfloat16), weight).shape == (0, 5, 3)
+    assert jax.vmap(lambda x: matmul(x, weight))(jnp.zeros((2, 0, 7), jnp.bfloat16)).shape == (2, 0, 3)
+    for dtype in (jnp.bfloat16, jnp.float32):
+        assert unembedding({"table": weight}, jnp.zeros((0, 5, 3), dtype)).shape == (0, 5, 7)
 
 
 def test_nan_is_told_and_stays_in_its_row():
