@@ -71,6 +71,7 @@ def _product(x: jax.Array, weight: jax.Array, axes: int) -> jax.Array:
     matrix = weight.astype(x.dtype).reshape(inputs, -1)
     if math.prod(lead) == 1 and inputs % PARTS == 0 and jax.default_backend() == "cpu":
         # One row: XLA reads the weight with one core. In parts, as a batch of products, all cores do.
+        # Of bfloat16 too: in a loop, XLA then makes float32 of the weight once.
         parts = x.reshape(PARTS, 1, -1), matrix.reshape(PARTS, inputs // PARTS, -1)
         y = jnp.matmul(*parts, preferred_element_type=wide_dtype(x)).sum(0)
         return y.astype(x.dtype).reshape(*lead, *outputs)
