@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jann.layers.dtypes import wide_dtype
+from jann.layers.experts import routed
 
 
 def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[float]) -> jax.Array:
@@ -28,6 +29,27 @@ def quantile_loss(outputs: jax.Array, target: jax.Array, quantiles: Sequence[flo
     error = target[..., None] - outputs
     levels = jax.lax.broadcast_to_rank(jnp.asarray(levels, error.dtype), error.ndim)
     return jnp.maximum(levels * error, (levels - 1) * error)
+
+
+def expert_balance(logits: jax.Array, chosen: int, there: jax.Array | None = None) -> jax.Array:
+    """logits[layers, ..., experts] of routers -> how unequally they use their experts, the mean over layers
+
+    Experts times the sum over them of (mean number of tokens' choices that fall on it) × (its mean probability): eq. 4
+    of Fedus et al. 2021, Switch Transformers, arXiv:2101.03961, for any number `chosen`, as Mixtral has it. It is
+    `chosen` where tokens spread evenly, up to experts where all go to the same. Only the probability has a gradient.
+
+    there:  [...], of which tokens: False or 0 for padding
+
+        loss = jann.penalised(loss, "router", partial(jann.losses.expert_balance, chosen=2), 0.02)
+    """
+    experts = logits.shape[-1]
+    probabilities = jax.nn.softmax(logits.astype(wide_dtype(logits)), -1)
+    indices = routed(logits, chosen)[0]
+    choices = jax.nn.one_hot(indices, experts, dtype=probabilities.dtype).sum(-2)
+    tokens = tuple(range(1, logits.ndim - 1))
+    weight = None if there is None else jnp.broadcast_to(there, logits.shape[:-1])[..., None] != 0
+    fraction, mean = (jnp.mean(x, tokens, where=weight) for x in (choices, probabilities))
+    return experts * (fraction * mean).sum(-1).mean()
 
 
 def sequence_log_probabilities(logits: jax.Array, labels: jax.Array, weight: jax.Array | None = None) -> jax.Array:

@@ -33,6 +33,7 @@ from jann.layers.decoding import (
     token_positions,
 )
 from jann.layers.dense import embedding, embedding_spec, linear, linear_spec, unembedding
+from jann.layers.experts import routed, through_experts
 from jann.layers.initializers import he_normal, lecun_normal, ones, small_normal, standard_normal, width_normal, zeros
 from jann.layers.instance_norm import instance_norm
 from jann.layers.low_rank import LowRank
@@ -109,6 +110,7 @@ __all__ = [
     "rnn_spec",
     "rotary_frequencies",
     "rotated",
+    "routed",
     "selective_scan",
     "sinusoidal",
     "small_normal",
@@ -117,6 +119,7 @@ __all__ = [
     "squared_relu",
     "standard_normal",
     "threshold",
+    "through_experts",
     "token_positions",
     "unembedding",
     "width_normal",

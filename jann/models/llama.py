@@ -1,6 +1,7 @@
-"""Llama and those built like it: Llama 1 to 3, Mistral, Qwen 2 and 3.
+"""Llama and those built like it: Llama 1 to 3, Mistral, Qwen 2 and 3; Mixtral and Qwen 3 MoE, mixtures of experts.
 
-Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Jiang et al. 2023, arXiv:2310.06825; Qwen 2, arXiv:2407.10671.
+Touvron et al. 2023, arXiv:2302.13971 and 2307.09288; Jiang et al. 2023, arXiv:2310.06825; Qwen 2, arXiv:2407.10671;
+Jiang et al. 2024, arXiv:2401.04088.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,9 @@ from jann.layers import (
     rms_norm_spec,
     rotary_frequencies,
     rotated,
+    routed,
     small_normal,
+    through_experts,
     token_positions,
     unembedding,
     width_normal,
@@ -49,6 +52,10 @@ class Llama(Model):
     qkv_bias, out_bias, mlp_bias:  which products have biases (Qwen 2: the first)
     tied:              the table of tokens also gives the logits
     labels:            so many classes of the whole text, told from its last token, in place of the token after each
+    experts, chosen:   so many gated units a block, of which each token goes through those that its router chooses, see
+                       `jann.layers.routed`; 0 experts: one unit for all. The tap "router" has the logits, for
+                       `jann.losses.expert_balance`
+    chosen_sum_to_one: what is chosen weighs 1 in all (Mixtral)
     """
 
     vocab: int
@@ -71,6 +78,9 @@ class Llama(Model):
     tied: bool = False
     dropout: float = 0.0
     labels: int = 0
+    experts: int = 0
+    chosen: int = 2
+    chosen_sum_to_one: bool = True
 
     def sizes(self) -> tuple[int, int]:
         """(heads of keys and values, features of a head)"""
@@ -93,10 +103,17 @@ class Llama(Model):
             "value": linear_spec(embed, pairs, self.qkv_bias, kernel),
             "attention_out": linear_spec(heads, embed, self.out_bias, kernel),
             "mlp_norm": rms_norm_spec(self.embed),
+        }
+        unit = {
             "gate": linear_spec(embed, hidden, self.mlp_bias, kernel),
             "up": linear_spec(embed, hidden, self.mlp_bias, kernel),
             "down": linear_spec(hidden, embed, self.mlp_bias, kernel),
         }
+        if self.experts:
+            router = linear_spec(embed, {"experts": self.experts}, False, kernel)
+            block |= {"router": router, "experts": stack(unit, experts=self.experts)}
+        else:
+            block |= unit
         if self.query_key_norm:
             block |= {"query_norm": rms_norm_spec(head), "key_norm": rms_norm_spec(head)}
         spec = {
@@ -156,9 +173,19 @@ class Llama(Model):
         )
         y = linear(p["attention_out"], y, axes=2)
         x = x + dropout(tap("attended", y), self.dropout, fold(key, "attended"))
-        y = rms_norm(p["mlp_norm"], x, self.epsilon)
-        y = linear(p["down"], tap("hidden", self.activation(linear(p["gate"], y)) * linear(p["up"], y)))
+        y = self.mlp(p, rms_norm(p["mlp_norm"], x, self.epsilon))
         return tap("block", x + dropout(y, self.dropout, fold(key, "mlp"))), cache
+
+    def mlp(self, p, x):
+        """x[..., embed] -> the gated unit, or the weighted sum of the chosen experts', [..., embed]"""
+        if not self.experts:
+            return linear(p["down"], tap("hidden", self.unit(p, x)))
+        indices, weights = routed(tap("router", linear(p["router"], x)), self.chosen, self.chosen_sum_to_one)
+        return through_experts(lambda p, x: linear(p["down"], self.unit(p, x)), p["experts"], x, indices, weights)
+
+    def unit(self, p, x):
+        """x[..., embed] -> [..., hidden]"""
+        return self.activation(linear(p["gate"], x)) * linear(p["up"], x)
 
     def logits(self, params, x):
         """[..., embed] -> [..., vocab], or [..., labels]"""

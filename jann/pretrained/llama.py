@@ -1,4 +1,4 @@
-"""Published weights of Llama, Mistral, Qwen 2 and Qwen 3."""
+"""Published weights of Llama, Mistral, Qwen 2 and Qwen 3, and the mixtures of experts Mixtral and Qwen 3 MoE."""
 
 from collections.abc import Sequence
 
@@ -21,8 +21,12 @@ from jann.pretrained.tables import Table
 MODEL = Llama
 IGNORED = r"rotary_emb\.inv_freq$"
 
-NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+NAMES = {
+    "llama": "Llama", "mistral": "Mistral", "mixtral": "Mixtral", "qwen2": "Qwen2", "qwen3": "Qwen3",
+    "qwen3_moe": "Qwen3Moe",
+}  # fmt: skip
 LABELS = "ForSequenceClassification"
+UNIT = ("gate", "up", "down")
 NORMS = ("input_layernorm", "attention_norm"), ("post_attention_layernorm", "mlp_norm")
 
 # Where a configuration leaves an option out, its family's default counts.
@@ -33,9 +37,18 @@ DEFAULTS = {
     "llama": {**SIZES, "intermediate_size": 11_008, "max_position_embeddings": 2048},
     "mistral": {**SIZES, "intermediate_size": 14_336, "max_position_embeddings": 131_072, "sliding_window": 4096,
                 "num_key_value_heads": 8},
+    "mixtral": {**SIZES, "intermediate_size": 14_336, "max_position_embeddings": 131_072, "num_key_value_heads": 8,
+                "rms_norm_eps": 1e-5, "rope_theta": 1e6, "num_experts_per_tok": 2, "num_local_experts": 8},
     "qwen2": QWEN,
     "qwen3": {**QWEN, "head_dim": 128},
+    "qwen3_moe": {**QWEN, "hidden_size": 2048, "num_hidden_layers": 24, "num_key_value_heads": 4,
+                  "moe_intermediate_size": 768, "num_experts_per_tok": 8, "norm_topk_prob": False},
 }  # fmt: skip
+EXPERTS = ("num_experts", "num_local_experts")  # either says how many
+MIXTURES = {  # what their routers, their experts and the products of those are called
+    "mixtral": ("block_sparse_moe.gate", "block_sparse_moe.experts", ("w1", "w3", "w2")),
+    "qwen3_moe": ("mlp.gate", "mlp.experts", ("gate_proj", "up_proj", "down_proj")),
+}
 
 
 def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
@@ -44,16 +57,17 @@ def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
     bare, labelled = f"{NAMES[kind]}Model", f"{NAMES[kind]}{LABELS}"
     name = architecture(config, f"{NAMES[kind]}ForCausalLM", bare, labelled)
     config = {**DEFAULTS[kind], **config}
-    refuse(config, pretraining_tp=1)
+    refuse(config, pretraining_tp=1, decoder_sparse_step=1, mlp_only_layers=[])
+    experts = next((config[name] for name in EXPERTS if config.get(name)), 128) if kind in MIXTURES else 0
     layers, positions = config["num_hidden_layers"], config["max_position_embeddings"]
     base, scaling = rotary(config, positions)
-    biased = config.get("attention_bias", False) if kind in ("llama", "qwen3") else False
+    biased = config.get("attention_bias", False) if kind in ("llama", "qwen3", "qwen3_moe") else False
     return Llama(
         vocab=config["vocab_size"],
         embed=config["hidden_size"],
         layers=layers,
         heads=config["num_attention_heads"],
-        hidden=config["intermediate_size"],
+        hidden=config["moe_intermediate_size" if kind == "qwen3_moe" else "intermediate_size"],
         key_value_heads=config.get("num_key_value_heads"),
         head=config.get("head_dim"),
         positions=positions,
@@ -62,12 +76,15 @@ def from_config(config: dict, names: Sequence[str] = ()) -> Llama:
         rotary_base=base,
         rotary_scaling=scaling,
         window=windows(config, kind, layers),
-        query_key_norm=kind == "qwen3",
+        query_key_norm=kind.startswith("qwen3"),
         qkv_bias=biased or kind == "qwen2",
         out_bias=biased,
         mlp_bias=config.get("mlp_bias", False),
         tied=config.get("tie_word_embeddings", False) or (name == bare and lack(names, "lm_head")),
         labels=labels_of(config) if name == labelled else 0,
+        experts=experts,
+        chosen=config["num_experts_per_tok"] if experts else 2,
+        chosen_sum_to_one=config.get("norm_topk_prob", True),
     )
 
 
@@ -105,11 +122,11 @@ def windows(config: dict, kind: str, layers: int) -> int | tuple[int, ...]:
     kinds = config.get("layer_types")
     if kind.startswith("qwen") and not config.get("use_sliding_window", False):
         width = 0
-    elif kinds is None and kind.startswith("qwen"):
+    elif kinds is None and kind in ("qwen2", "qwen3"):
         kinds = ["sliding_attention" if i >= config["max_window_layers"] else "full_attention" for i in range(layers)]
     if kind == "llama" or not width:
         return 0
-    return width if kinds is None else windows_of(kinds, width)
+    return width if kinds is None or kind in MIXTURES else windows_of(kinds, width)
 
 
 def windows_of(kinds: Sequence[str], width: int) -> int | tuple[int, ...]:
@@ -147,6 +164,10 @@ def to_config(model: Llama) -> dict:
         "tie_word_embeddings": model.tied,
         **label_names(model.labels),
     }
+    if model.experts:
+        config |= {"num_experts_per_tok": model.chosen, EXPERTS[kind == "mixtral"]: model.experts}
+    if kind == "qwen3_moe":
+        config |= {"moe_intermediate_size": model.hidden, "norm_topk_prob": model.chosen_sum_to_one}
     each = model.window if isinstance(model.window, tuple) else (model.window,) * model.layers
     if len(set(each) - {0}) > 1:
         raise PretrainedError(
@@ -155,7 +176,7 @@ def to_config(model: Llama) -> dict:
     config["sliding_window"] = max(each) or None
     if kind.startswith("qwen"):
         config["use_sliding_window"] = max(each) > 0
-    if len(set(each)) > 1 or (kind.startswith("qwen") and max(each)):
+    if len(set(each)) > 1 or (kind in ("qwen2", "qwen3") and max(each)):
         config["layer_types"] = ["sliding_attention" if width else "full_attention" for width in each]
         config["max_window_layers"] = next((i for i, width in enumerate(each) if width), model.layers)
     return config
@@ -177,13 +198,19 @@ def scaling_of(model: Model) -> dict | None:
 def _kind(model: Llama) -> str:
     """The family whose options the model uses."""
     each = set(model.window) if isinstance(model.window, tuple) else {model.window}
-    if model.query_key_norm and model.qkv_bias == model.out_bias and not model.mlp_bias:
+    if model.experts:
+        if len(each) == 1 and model.qkv_bias == model.out_bias and not model.mlp_bias:
+            if model.query_key_norm:
+                return "qwen3_moe"
+            if model.chosen_sum_to_one and not model.qkv_bias:
+                return "mixtral"
+    elif model.query_key_norm and model.qkv_bias == model.out_bias and not model.mlp_bias:
         return "qwen3"
-    if not model.query_key_norm and model.qkv_bias and not model.out_bias and not model.mlp_bias:
+    elif not model.query_key_norm and model.qkv_bias and not model.out_bias and not model.mlp_bias:
         return "qwen2"
-    if not model.query_key_norm and model.qkv_bias == model.out_bias and each == {0}:
+    elif not model.query_key_norm and model.qkv_bias == model.out_bias and each == {0}:
         return "llama"
-    if not (model.query_key_norm or model.qkv_bias or model.out_bias or model.mlp_bias) and 0 not in each:
+    elif not (model.query_key_norm or model.qkv_bias or model.out_bias or model.mlp_bias) and 0 not in each:
         return "mistral"
     raise PretrainedError(f"no published family has the options of {model} together: jann.save(folder, ...) keeps it")
 
@@ -210,9 +237,16 @@ def table(model: Model, names: Sequence[str], norms: Sequence[tuple[str, str]] =
         ("self_attn.k_norm.weight", "key_norm/scale", None),
         ("self_attn.o_proj.weight", "attention_out/weight", merged),
         ("self_attn.o_proj.bias", "attention_out/bias", None),
-        *((f"mlp.{name}_proj.weight", f"{name}/weight", (1, 0)) for name in ("gate", "up", "down")),
-        *((f"mlp.{name}_proj.bias", f"{name}/bias", None) for name in ("gate", "up", "down")),
+        *((f"mlp.{name}_proj.weight", f"{name}/weight", (1, 0)) for name in UNIT),
+        *((f"mlp.{name}_proj.bias", f"{name}/bias", None) for name in UNIT),
     )  # fmt: skip
+    if isinstance(model, Llama) and model.experts:
+        router, experts, own = MIXTURES[_kind(model)]
+        block += ((f"{router}.weight", "router/weight", (1, 0)),)
+        block += tuple(
+            (f"{experts}.*.{theirs}.weight", f"experts/*/{ours}/weight", (1, 0))
+            for theirs, ours in zip(own, UNIT, strict=True)
+        )
     return (
         (f"{prefix}embed_tokens.weight", "tokens/table", None),
         *((f"{prefix}layers.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),

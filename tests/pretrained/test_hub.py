@@ -70,6 +70,8 @@ MODELS = {
     "mistral": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, window=3),
     "qwen2": Llama(vocab=11, embed=8, layers=3, heads=2, hidden=12, window=(0, 4, 4), qkv_bias=True, tied=True),
     "qwen3": Llama(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, query_key_norm=True),
+    "mixtral": Llama(11, 8, 2, 2, 12, window=3, experts=3),
+    "qwen3_moe": Llama(11, 8, 2, 2, 12, query_key_norm=True, tied=True, experts=4, chosen=3, chosen_sum_to_one=False),
     "gemma": Gemma(vocab=11, embed=8, layers=2, heads=2, hidden=12, head=6, activation=exact_gelu, attention_bias=True),
     "gemma2": Gemma(11, 8, 3, 2, 12, head=6, window=(4, 0, 4), query_scale=9.0, attention_cap=2.0, post_norms=True),
     "gemma2_labels": Gemma(11, 8, 1, 2, 12, head=4, query_scale=4, logit_cap=2.0, post_norms=True, labels=2),
