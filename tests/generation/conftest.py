@@ -13,6 +13,7 @@ MODELS = {
     "gpt_neox": GPTNeoX(vocab=11, embed=16, layers=2, heads=2, hidden=24),
     "mamba": Mamba(vocab=11, embed=16, layers=2, state=3, rank=2),
     "opt": OPT(vocab=11, positions=40, embed=16, layers=2, heads=2, hidden=24, table=12, norm_first=False),
+    "mixture": Llama(11, embed=16, layers=2, heads=2, hidden=12, experts=4, chosen=2, chosen_sum_to_one=False),
     "windows": Llama(vocab=11, embed=16, layers=2, heads=2, hidden=24, window=(0, 3), qkv_bias=True, tied=True),
 }
 

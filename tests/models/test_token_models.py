@@ -23,6 +23,7 @@ MODELS = {
         Llama(7, 8, 1, 2, 10, rotary_scaling=(("type", "yarn"), ("factor", 2.0), ("original", 4)), qkv_bias=True),
         1,
     ),
+    "llama_mixture": (Llama(7, 8, 2, 2, 10, experts=3, chosen=2, mlp_bias=True, epsilon=1e-3, dropout=0.5), 1),
     "gpt_neox": (GPTNeoX(7, 8, 2, 2, 10, rotary_share=0.5, epsilon=1e-3, dropout=0.5), 1),
     "gpt_neox_serial": (GPTNeoX(7, 8, 1, 2, 10, rotary_share=0.75, parallel=False, tied=True, epsilon=1e-3), 1),
     "gemma": (
