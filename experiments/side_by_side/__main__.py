@@ -26,9 +26,9 @@ def main(
     """Times rivals at the same work and prints how they compare.
 
     Args:
-        case: The work. Training: small_mlp, sweep, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, gpt_bf16, memory.
-            Inference: forward, decode, decode_32, decode_bf16, vit, diffusion. Waiting: import, first_step, compile,
-            loading, pipeline, checkpoint, restore, pause.
+        case: The work. Training: small_mlp, sweep, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, gpt_bf16, mixture,
+            memory. Inference: forward, decode, decode_32, decode_bf16, vit, diffusion. Waiting: import, first_step,
+            compile, loading, pipeline, checkpoint, restore, pause.
         rivals: Who takes part; by default all of the case. Those that are not installed are skipped.
         rounds: Turns of each rival, interleaved: A B C, A B C, ...
         seconds: About how long a turn takes (at least one portion of the case's work).

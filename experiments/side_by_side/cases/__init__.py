@@ -22,6 +22,7 @@ from experiments.side_by_side.cases import (
     loading,
     lstm,
     memory,
+    mixture,
     pause,
     pipeline,
     resnet20,
@@ -32,7 +33,7 @@ from experiments.side_by_side.cases import (
 )
 
 MODULES = (
-    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, gpt_bf16, memory, decode, decode_32,
-    decode_bf16, vit, diffusion, imports, first_step, compile, loading, pipeline, checkpoint, restore, pause,
+    small_mlp, sweep, forward, lenet, resnet20, lstm, gpt, gpt_small, gpt_124m, gpt_bf16, mixture, memory, decode,
+    decode_32, decode_bf16, vit, diffusion, imports, first_step, compile, loading, pipeline, checkpoint, restore, pause,
 )  # fmt: skip
 CASES = {module.CASE.name: module.CASE for module in MODULES}
