@@ -23,6 +23,11 @@ def normal(deviation: float) -> jax.nn.initializers.Initializer:
 
 
 @functools.lru_cache(maxsize=64)
+def orthogonal(scale: float) -> jax.nn.initializers.Initializer:
+    return jax.nn.initializers.orthogonal(scale)
+
+
+@functools.lru_cache(maxsize=64)
 def width_normal(width: int, depth: int = 0) -> jax.nn.initializers.Initializer:
     """The normal start of a Transformer's kernels: 0.02 at a width of 768, as BERT and GPT-2 publish it, and in
     proportion to 1 / sqrt(width), so that blocks of any width pass on as much.

@@ -1,5 +1,6 @@
 """Architectures, one a file."""
 
+from jann.models.actor_critic import ActorCritic
 from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.bert import BERT, sentence_embedding
@@ -38,6 +39,7 @@ from jann.models.wavenet import WaveNet
 from jann.models.whisper import Whisper
 
 __all__ = [
+    "ActorCritic",
     "AttentionSeq2Seq",
     "Autoencoder",
     "BERT",

@@ -11,6 +11,7 @@ from jann.plots.distributions import histogram
 from jann.plots.forecasts import forecasts, importances
 from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
+from jann.plots.motions import motion
 from jann.plots.networks import network
 from jann.plots.scatters import scatter
 from jann.plots.sound import piano_rolls, spectrograms
@@ -25,6 +26,7 @@ __all__ = [
     "histogram",
     "images",
     "importances",
+    "motion",
     "network",
     "piano_rolls",
     "scatter",
