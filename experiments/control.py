@@ -121,9 +121,8 @@ def followed(step, state, n):
 
     def some_steps(state, _):
         state, history = jann.train(step, lambda number: number, state, n // POINTS)
-        ended = history.pop("episodes")
-        total = jnp.where(ended > 0, history.pop("return") * ended, 0).sum()
-        return state, {"return": total / ended.sum(), **{name: values.mean() for name, values in history.items()}}
+        mean = history.pop("returns").sum() / history.pop("episodes").sum()
+        return state, {"return": mean, **{name: values.mean() for name, values in history.items()}}
 
     return jax.lax.scan(some_steps, state, length=POINTS)
 

@@ -9,7 +9,7 @@ A whole training is a function of a key and numbers, so that `jann.sweep` makes 
 """
 
 from jann.control.environments import Acrobot, CartPole, Pendulum
-from jann.control.episodes import Episode, Transition, advance, episode_returns, mean_return, rollout, start_episodes
+from jann.control.episodes import Episode, Transition, advance, episode_returns, finished, rollout, start_episodes
 from jann.control.policies import Categorical, Gaussian, distribution
 from jann.control.ppo import actor, advantages, clipped_surrogate, ppo_step, start_ppo
 from jann.control.q_learning import Replay, explorer, q_step, q_targets, start_q
@@ -30,7 +30,7 @@ __all__ = [
     "distribution",
     "episode_returns",
     "explorer",
-    "mean_return",
+    "finished",
     "ppo_step",
     "q_step",
     "q_targets",

@@ -76,12 +76,12 @@ def rollout(
     return episodes, seen, more
 
 
-def mean_return(seen: Transition) -> dict[str, jax.Array]:
-    """Metrics of the episodes that ended in there: their mean "return" (NaN where none did), and how many "episodes".
+def finished(seen: Transition) -> dict[str, jax.Array]:
+    """Metrics: how many "episodes" ended there, and the sum of their "returns".
+
+    The one by the other is their mean, also of the metrics' means over many steps.
     """
-    count = seen.ended.sum()
-    total = jnp.where(seen.ended, seen.total, 0).sum()
-    return {"return": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan), "episodes": count}
+    return {"episodes": seen.ended.sum(), "returns": jnp.where(seen.ended, seen.total, 0).sum()}
 
 
 def episode_returns(environment: Any, act: Callable, key: jax.Array, episodes: int = 100) -> jax.Array:

@@ -34,7 +34,7 @@ class Gaussian(NamedTuple):
     """Actions[..., actions] of independent normal distributions."""
 
     mean: jax.Array
-    log_deviation: jax.Array  # of the same shape, or one that broadcasts to it
+    log_deviation: jax.Array  # of the same shape
 
     def sample(self, key):
         """-> actions[..., actions]"""
@@ -50,8 +50,7 @@ class Gaussian(NamedTuple):
 
     def entropy(self):
         """[...], in nats: (log 2πe) / 2 + log deviation, of all actions together"""
-        each = 0.5 * jnp.log(2 * jnp.pi * jnp.e) + self.log_deviation
-        return jnp.broadcast_to(each, self.mean.shape).sum(-1)
+        return (0.5 * jnp.log(2 * jnp.pi * jnp.e) + self.log_deviation).sum(-1)
 
 
 def distribution(policy: dict[str, jax.Array]) -> Categorical | Gaussian:

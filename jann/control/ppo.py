@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.control.episodes import mean_return, rollout, start_episodes
+from jann.control.episodes import finished, rollout, start_episodes
 from jann.control.policies import distribution
 from jann.core import Model
 from jann.drawing import fold
@@ -105,7 +105,7 @@ def ppo_step(
     entropy:      weight of the policy's entropy, which is raised
     value:        weight of the values' squared error, halved
 
-    Metrics: "loss", "surrogate", "value_error", "entropy", "return" and "episodes", see `mean_return`. Raises
+    Metrics: "loss", "surrogate", "value_error", "entropy", "episodes" and "returns", see `finished`. Raises
     ValueError where minibatches do not divide what is seen.
     """
 
@@ -146,6 +146,6 @@ def ppo_step(
         learnt, history = train(update, parts, train_state.replace(extra=None), epochs * minibatches)
         metrics = {name: values.mean() for name, values in history.items()}
         after = learnt.replace(step=train_state.step + 1, extra={"episodes": episodes})
-        return after, {**metrics, **mean_return(seen)}
+        return after, {**metrics, **finished(seen)}
 
     return step

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jann.control.episodes import Transition, mean_return, rollout, start_episodes
+from jann.control.episodes import Transition, finished, rollout, start_episodes
 from jann.core import Model
 from jann.drawing import fold
 from jann.training import TrainState, make_step
@@ -126,8 +126,8 @@ def q_step(
     renew:       training steps after which the target network becomes the one that learns
     double:      see `q_targets`
 
-    Metrics: "loss", the mean squared error of the values; "value", their mean; "return" and "episodes", see
-    `mean_return`.
+    Metrics: "loss", the mean squared error of the values; "value", their mean; "episodes" and "returns", see
+    `finished`.
     """
 
     def loss(params, batch, key, extra=None):
@@ -151,6 +151,6 @@ def q_step(
         due = learnt.step % renew == 0
         target = jax.tree.map(partial(jnp.where, due), learnt.params, extra["target"])
         after = learnt.replace(extra={"episodes": episodes, "target": target, "replay": replay})
-        return after, {**metrics, **mean_return(seen)}
+        return after, {**metrics, **finished(seen)}
 
     return step
