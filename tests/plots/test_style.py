@@ -15,6 +15,7 @@ from jann.plots.style import COLORS, text_width, wrapped
 DRAWN = {
     "curves": lambda: plots.curves({"a": [[1.0, 2.0], [2.0, 2.5]]}, ylabel="loss", title="Loss"),
     "confusion_matrix": lambda: plots.confusion_matrix([0, 1], [0, 1]),
+    "motion": lambda: plots.motion(np.eye(2)[None] + np.ones((3, 1, 1)), ["a", "b", "c"], 2, title="d"),
     "network": lambda: plots.network([np.ones((2, 2))]),
     "images": lambda: plots.images(np.zeros((2, 4, 4)), ["a", "b"]),
     "filters": lambda: plots.filters(np.ones((3, 3, 1, 2))),
