@@ -29,6 +29,7 @@ from jann.data.masking import corrupt_spans, mask_places, mask_words
 from jann.data.midi import synthesise, write_midi
 from jann.data.music import PianoRolls
 from jann.data.questions import Answer, Question, question_rows, read_answers, read_squad
+from jann.data.ratings import Ratings
 from jann.data.recordings import Recordings
 from jann.data.sequences import instructed, packed, padded, paired
 from jann.data.stream import Stream
@@ -48,6 +49,7 @@ __all__ = [
     "PianoRolls",
     "Problem",
     "Question",
+    "Ratings",
     "Recordings",
     "Series",
     "SeriesWindows",

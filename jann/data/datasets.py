@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import corpora, images, music, recordings, text, time_series
+from jann.data import corpora, images, music, ratings, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -28,6 +28,8 @@ DATASETS = {
     "apple": time_series.apple,
     "google": time_series.google,
     "seasonal": time_series.seasonal,
+    "synthetic_ratings": ratings.synthetic_ratings,
+    "movielens_100k": ratings.movielens_100k,
 }
 
 
@@ -38,7 +40,7 @@ def load(name: str) -> Any:
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
 
     Images come as a `Dataset`, text as `Text` (characters) or `Corpus` (strings), sound as
-    `Recordings`, music as `PianoRolls`, time series as `Series`.
+    `Recordings`, music as `PianoRolls`, time series as `Series`, ratings as `Ratings`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
     cannot be downloaded, DataError where they are truncated or altered.

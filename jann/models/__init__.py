@@ -18,6 +18,7 @@ from jann.models.lenet import LeNet
 from jann.models.llama import Llama
 from jann.models.lstm_forecaster import LSTMForecaster
 from jann.models.mamba import Mamba
+from jann.models.matrix_factorisation import MatrixFactorisation
 from jann.models.mlp import MLP
 from jann.models.opt import OPT
 from jann.models.parts import BatchNorm, Conv, Dropout, Flatten, Linear
@@ -61,11 +62,12 @@ __all__ = [
     "Generator",
     "LSTM",
     "LSTMForecaster",
-    "Mamba",
     "LeNet",
     "Linear",
     "Llama",
     "MLP",
+    "Mamba",
+    "MatrixFactorisation",
     "Neuron",
     "OPT",
     "Parallel",
