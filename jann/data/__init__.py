@@ -18,7 +18,15 @@ from jann.data.audio import (
     speech_waveform,
     write_wav,
 )
-from jann.data.augment import mixup, random_crop, random_erase, random_flip
+from jann.data.augment import (
+    mixup,
+    random_crop,
+    random_deform,
+    random_erase,
+    random_flip,
+    random_symmetry,
+    random_window,
+)
 from jann.data.batches import Batches, batches
 from jann.data.contiguous import Contiguous, contiguous
 from jann.data.corpora import Corpus, Problem
@@ -79,10 +87,13 @@ __all__ = [
     "paired",
     "question_rows",
     "random_crop",
+    "random_deform",
     "random_erase",
     "random_flip",
     "random_mask",
     "random_shift",
+    "random_symmetry",
+    "random_window",
     "read_answers",
     "read_series",
     "read_squad",

@@ -4,6 +4,8 @@ Each draws for every image on its own and keeps the dtype, so uint8 images stay 
 Fold a number into the key for each one used: two with the same key would draw the same.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,6 +16,52 @@ def random_flip(images: jax.Array, key: jax.Array) -> jax.Array:
     _four_axes(images)
     flipped = jax.random.bernoulli(key, shape=(images.shape[0],))
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+
+
+def random_symmetry(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Turns and mirrors each square image by one of the square's eight symmetries: images[batch, size, size, channels].
+
+    Labels of pixels are further channels of the image, so that both go alike.
+    """
+    _four_axes(images)
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"images[batch, size, size, channels] are square, got {list(images.shape)}")
+    flips = jax.random.bernoulli(key, shape=(3, images.shape[0], 1, 1, 1))
+    images = jnp.where(flips[0], images[:, ::-1], images)
+    images = jnp.where(flips[1], images[:, :, ::-1], images)
+    return jnp.where(flips[2], images.swapaxes(1, 2), images)
+
+
+def random_window(images: jax.Array, key: jax.Array, size: int) -> jax.Array:
+    """A part of `size` × `size` pixels of each image, anywhere: images[batch, height, width, channels]."""
+    _four_axes(images)
+    batch, height, width, channels = images.shape
+    if not 1 <= size <= min(height, width):
+        raise ValueError(f"size={size}: give from 1 to the images' {min(height, width)} pixels")
+    limits = jnp.array([[height - size + 1, width - size + 1]])
+    corners = jax.random.randint(key, (batch, 2), 0, limits)
+    cut = partial(lax.dynamic_slice, slice_sizes=(size, size, channels))
+    return jax.vmap(lambda image, at: cut(image, (at[0], at[1], 0)))(images, corners)
+
+
+def random_deform(images: jax.Array, key: jax.Array, deviation: float | jax.Array, points: int = 3) -> jax.Array:
+    """Bends each image smoothly: images[batch, height, width, channels], floats.
+
+    Vectors at points × points places, drawn from a normal distribution of that deviation in pixels, and between them
+    cubic interpolation (Ronneberger et al. 2015, whose deviation is 10); pixels are interpolated linearly, and what
+    lies outside is mirrored. Labels of pixels are further channels; round them.
+    """
+    _four_axes(images)
+    batch, height, width, _ = images.shape
+    coarse = deviation * jax.random.normal(key, (batch, points, points, 2))
+    shifts = jax.image.resize(coarse, (batch, height, width, 2), "cubic")
+    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) + shifts
+
+    def bend(image, at):
+        read = partial(jax.scipy.ndimage.map_coordinates, coordinates=[at[..., 0], at[..., 1]], order=1, mode="mirror")
+        return jax.vmap(read, -1, -1)(image)
+
+    return jax.vmap(bend)(images, at)
 
 
 def random_crop(images: jax.Array, key: jax.Array, pad: int) -> jax.Array:

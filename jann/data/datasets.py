@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import corpora, images, music, ratings, recordings, text, time_series
+from jann.data import cells, corpora, images, music, ratings, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -11,6 +11,8 @@ DATASETS = {
     "fashion_mnist": images.fashion_mnist,
     "cifar10": images.cifar10,
     "cifar10_subset": images.cifar10_subset,
+    "synthetic_cells": cells.synthetic_cells,
+    "isbi2012": cells.isbi2012,
     "python_topics": text.python_topics,
     "tiny_shakespeare": text.tiny_shakespeare,
     "python_sources": corpora.python_sources,

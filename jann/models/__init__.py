@@ -27,6 +27,7 @@ from jann.models.perceptron import Neuron, Perceptron, perceptron_epoch, percept
 from jann.models.recurrent import GRU, LSTM, RNN, SequenceClassifier
 from jann.models.recurrent_language import RecurrentLanguageModel
 from jann.models.resnet import ResNet, resnet18, resnet20, resnet32, resnet34, resnet50, resnet56
+from jann.models.segmentation_unet import SegmentationUNet
 from jann.models.t5 import T5
 from jann.models.temporal_fusion import TemporalFusionTransformer
 from jann.models.text_cnn import TextCNN
@@ -77,6 +78,7 @@ __all__ = [
     "RecurrentLanguageModel",
     "ResNet",
     "Residual",
+    "SegmentationUNet",
     "SequenceClassifier",
     "T5",
     "TemporalFusionTransformer",
