@@ -55,7 +55,7 @@ def random_deform(images: jax.Array, key: jax.Array, deviation: float | jax.Arra
     batch, height, width, _ = images.shape
     coarse = deviation * jax.random.normal(key, (batch, points, points, 2))
     shifts = jax.image.resize(coarse, (batch, height, width, 2), "cubic")
-    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) + shifts
+    at = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1)[None] + shifts
 
     def bend(image, at):
         read = partial(jax.scipy.ndimage.map_coordinates, coordinates=[at[..., 0], at[..., 1]], order=1, mode="mirror")

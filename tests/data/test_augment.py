@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jann.data import mixup, random_crop, random_erase, random_flip
+from jann.data import mixup, random_crop, random_deform, random_erase, random_flip, random_symmetry, random_window
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +131,33 @@ def test_images_without_a_batch_or_channels_are_refused(key):
         for shape in ((8, 8, 3), (4, 8, 8)):
             with pytest.raises(ValueError, match=r"images are \[batch, height, width, channels\], got"):
                 change(jnp.ones(shape), key, *options)
+
+
+def test_symmetries_are_the_eight_of_the_square(key):
+    image = jnp.arange(9).reshape(1, 3, 3, 1)
+    found = jax.jit(random_symmetry)(jnp.repeat(image, 400, 0), key)
+    seen, counts = np.unique(np.asarray(found).reshape(400, 9), axis=0, return_counts=True)
+    want = [np.rot90(side, turns).ravel() for side in (image[0, ..., 0], image[0, ..., 0].T) for turns in range(4)]
+    assert {tuple(row) for row in seen} == {tuple(row.tolist()) for row in want} and counts.min() > 25
+    with pytest.raises(ValueError, match="are square"):
+        random_symmetry(jnp.zeros((1, 3, 4, 1)), key)
+
+
+def test_windows_are_parts_of_the_image(key):
+    image = jnp.arange(20).reshape(1, 4, 5, 1)
+    found = random_window(jnp.repeat(image, 300, 0), key, 3)
+    assert found.shape == (300, 3, 3, 1)
+    assert set(found[:, 0, 0, 0].tolist()) == {0, 1, 2, 5, 6, 7}
+    np.testing.assert_array_equal(found[:, 2, 2, 0] - found[:, 0, 0, 0], 12)
+    with pytest.raises(ValueError, match="size=5: give from 1 to the images' 4 pixels"):
+        random_window(image, key, 5)
+
+
+def test_bending_moves_smoothly_and_by_what_it_says(key):
+    rows, columns = jnp.meshgrid(jnp.arange(40.0), jnp.arange(40.0), indexing="ij")
+    images = jnp.broadcast_to(jnp.stack([rows, columns], -1), (60, 40, 40, 2))
+    bent = random_deform(images, key, 2.0)
+    moved = np.asarray(bent - images)[:, 8:-8, 8:-8]  # where nothing is mirrored
+    assert 0.8 < moved.std() < 2.0 and np.abs(np.diff(moved, axis=1)).max() < 1
+    np.testing.assert_allclose(random_deform(images, key, 0.0), images, atol=1e-5)
+    assert (bent[0] != bent[1]).any()
