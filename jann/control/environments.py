@@ -2,14 +2,14 @@
 
 An environment is a frozen dataclass with
 
-    observations          how many numbers an observation has
-    actions               how many there are to choose from; or, where `continuous`, how many numbers an action has
-    continuous            whether they are numbers
-    limit                 after so many steps an episode is cut off (it is truncated, not terminated)
-    reset(key)            -> the state of a new episode
-    observe(state)        -> [observations]
-    step(state, action)   -> (state, reward, terminated)
-    joints(state)         -> [points, 2], where the body's parts meet, in metres: only for `jann.plots.motion`
+    observations               how many numbers an observation has
+    actions                    how many there are to choose from; or, where `continuous`, how many numbers an action has
+    continuous                 whether they are numbers
+    limit                      after so many steps an episode is cut off (it is truncated, not terminated)
+    reset(key)                 -> the state of a new episode
+    observe(state)             -> [observations]
+    step(state, action, key)   -> (state, reward, terminated); the key is for chance, of which there is none here
+    joints(state)              -> [points, 2], where the body's parts meet, in metres: only for `jann.plots.motion`
 
 Any object with these will do where jann.control takes one. Those here move as Gymnasium's do, step for step.
 """
@@ -45,7 +45,7 @@ class CartPole:
     def observe(self, state):
         return state
 
-    def step(self, state, action):
+    def step(self, state, action, key=None):
         x, speed, angle, turning = state
         force = jnp.where(action == 1, self.force, -self.force)
         cos, sin, mass = jnp.cos(angle), jnp.sin(angle), self.cart + self.pole
@@ -83,7 +83,7 @@ class Acrobot:
         a, b, u, v = state
         return jnp.stack([jnp.cos(a), jnp.sin(a), jnp.cos(b), jnp.sin(b), u, v])
 
-    def step(self, state, action):
+    def step(self, state, action, key=None):
         torque = jnp.asarray(action, state.dtype) - 1
         h, slope = self.seconds, lambda state: self._slope(state, torque)
         k1 = slope(state)  # Runge and Kutta's fourth order
@@ -132,7 +132,7 @@ class Pendulum:
     def observe(self, state):
         return jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]])
 
-    def step(self, state, action):
+    def step(self, state, action, key=None):
         angle, velocity = state
         torque = jnp.clip(action[0], -self.torque, self.torque)
         cost = _within_turn(angle) ** 2 + 0.1 * velocity**2 + 0.001 * torque**2

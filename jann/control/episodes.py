@@ -48,7 +48,7 @@ def _begun(environment: Any, key: jax.Array) -> Episode:
 
 def advance(environment: Any, episode: Episode, action: jax.Array, key: jax.Array) -> tuple[Episode, Transition]:
     """One step of one episode; where that ends it, the next begins with `key`."""
-    state, reward, terminated = environment.step(episode.state, action)
+    state, reward, terminated = environment.step(episode.state, action, fold(key, "step"))
     time, total = episode.time + 1, episode.total + reward
     ended = terminated | (time >= environment.limit)
     seen = Transition(

@@ -26,7 +26,7 @@ class Chain:
     def observe(self, state):
         return jax.nn.one_hot(state, 5)
 
-    def step(self, state, action):
+    def step(self, state, action, key):
         new = state + 2 * action - 1
         return jnp.clip(new, 0, 4), (new == 5).astype(jnp.float32), new == 5
 
@@ -51,6 +51,19 @@ def test_episodes_end_and_begin_again():
     for steps, ended in ((1, 0), (2, 1), (3, 2)):
         metrics = control.finished(jax.tree.map(lambda leaf, steps=steps: leaf[:steps], seen))
         assert metrics["episodes"] == ended and metrics["returns"] == min(ended, 1)
+
+
+class Coin(Chain):
+    """Pays 1 or 0 by chance."""
+
+    def step(self, state, action, key):
+        return state, jax.random.bernoulli(key).astype(jnp.float32), jnp.asarray(False)
+
+
+def test_every_step_has_a_key_of_its_own():
+    begun = control.start_episodes(Coin(), jax.random.key(0), 9)
+    _, seen, _ = control.rollout(Coin(), follow(1), begun, jax.random.key(1), 99)
+    assert abs(seen.reward.mean() - 0.5) < 0.06 and seen.reward.mean(0).std() > 0.01 and seen.reward.mean(1).std() > 0.1
 
 
 def test_returns_are_of_one_episode_each():
