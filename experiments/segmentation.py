@@ -33,7 +33,7 @@ from experiments.reporting import (
     write_results,
 )
 from experiments.schedules import warmup_cosine
-from jann.analysis import overlap, rand_score
+from jann.analysis import intersection_over_union, rand_f_score
 
 THRESHOLDS = np.linspace(0.3, 0.95, 27)
 
@@ -102,18 +102,18 @@ def probabilities(model: jann.Model, params: Any, images: jax.Array) -> jax.Arra
 
 
 def judged(cell: np.ndarray, label: np.ndarray, threshold: float) -> dict[str, float]:
-    """Probabilities and labels [n, size, size] -> what is right, a mean over images for the Rand score
+    """Probabilities and labels [n, size, size] -> what is right, a mean over images for the Rand F-score
 
     Segments are cells that touch, not across corners, as the challenge has it.
     """
     found, scores = cell > threshold, []
     for ours, true in zip(found, label, strict=True):
-        scores.append(rand_score(ndimage.label(ours)[0], ndimage.label(true)[0]))
+        scores.append(rand_f_score(ndimage.label(ours)[0], ndimage.label(true)[0]))
     return {
         "pixel_error": float((found != (label == 1)).mean()),
-        "membrane_overlap": overlap(~found, label == 0),
-        "cell_overlap": overlap(found, label == 1),
-        "rand_score": float(np.mean(scores)),
+        "membrane_iou": intersection_over_union(~found, label == 0),
+        "cell_iou": intersection_over_union(found, label == 1),
+        "rand_f_score": float(np.mean(scores)),
     }
 
 
@@ -145,11 +145,11 @@ def train_one(folder: Path, dataset: Any, model: jann.Model, recipe: Recipe, see
     shown, test = (np.asarray(predict(dataset.standardise(part)["image"])) for part in
                    (dataset.validation, dataset.test))  # fmt: skip
     found = {}
-    for metric, better in (("pixel_error", min), ("rand_score", max)):  # each has a threshold of its own
+    for metric, better in (("pixel_error", min), ("rand_f_score", max)):  # each has a threshold of its own
         on_validation = {t: judged(shown, dataset.validation["label"], t)[metric] for t in THRESHOLDS}
         threshold = better(on_validation, key=on_validation.get)
         on_test = judged(test, dataset.test["label"], threshold)
-        found |= on_test if metric == "pixel_error" else {"rand_score": on_test["rand_score"]}
+        found |= on_test if metric == "pixel_error" else {"rand_f_score": on_test["rand_f_score"]}
         found[f"threshold_{metric}"] = float(threshold)
     return found, history, test
 

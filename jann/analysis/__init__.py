@@ -4,7 +4,7 @@ from jann.analysis.answers import answer_scores, exact_match, word_f1
 from jann.analysis.frechet import frechet_distance
 from jann.analysis.gradients import GradientError, check_gradients
 from jann.analysis.intervals import interval
-from jann.analysis.segments import overlap, rand_score
+from jann.analysis.segments import intersection_over_union, rand_f_score
 
 __all__ = [
     "GradientError",
@@ -13,7 +13,7 @@ __all__ = [
     "exact_match",
     "frechet_distance",
     "interval",
-    "overlap",
-    "rand_score",
+    "intersection_over_union",
+    "rand_f_score",
     "word_f1",
 ]

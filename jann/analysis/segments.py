@@ -3,11 +3,11 @@
 import numpy as np
 
 
-def rand_score(segments: np.ndarray, truth: np.ndarray) -> float:
+def rand_f_score(segments: np.ndarray, truth: np.ndarray) -> float:
     """segments[...], truth[...]: whole numbers that name the segment of each pixel -> 0 to 1, the higher the better
 
-    The foreground-restricted Rand F-score of Arganda-Carreras et al. 2015, Frontiers in Neuroanatomy 9:142, eq. 6: with
-    p the share of pixels in each pair of a segment and a true one, Σ p² over the mean of the two Σ (marginal of p)².
+    The foreground-restricted Rand F-score of Arganda-Carreras et al. 2015, Frontiers in Neuroanatomy 9:142: with p the
+    share of pixels in each pair of a segment and a true one, Σ p² over the mean of the two Σ (marginal of p)².
     Merging segments and splitting them count alike. Pixels whose truth is 0 are left out; those that are 0 in
     `segments` are segments of one pixel.
 
@@ -27,7 +27,7 @@ def rand_score(segments: np.ndarray, truth: np.ndarray) -> float:
     return float((both + alone) / (0.5 * (ours + alone) + 0.5 * theirs))
 
 
-def overlap(found: np.ndarray, truth: np.ndarray) -> float:
+def intersection_over_union(found: np.ndarray, truth: np.ndarray) -> float:
     """found[...], truth[...] booleans -> pixels that both have over those that one has, 1 where neither has any
 
     The intersection over union, or Jaccard index. Raises ValueError for shapes that differ.

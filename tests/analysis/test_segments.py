@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jann.analysis import overlap, rand_score
+from jann.analysis import intersection_over_union, rand_f_score
 
 
 def pair_by_pair(segments, truth):
@@ -23,23 +23,23 @@ def pair_by_pair(segments, truth):
 def test_rand_score_counts_pairs(seed):
     random = np.random.default_rng(seed)
     segments, truth = random.integers(0, 4, (2, 6, 7))
-    assert rand_score(segments, truth) == pytest.approx(pair_by_pair(segments, truth))
+    assert rand_f_score(segments, truth) == pytest.approx(pair_by_pair(segments, truth))
 
 
 def test_rand_score_of_plain_cases():
     truth = np.repeat([1, 2, 0], 10)
-    assert rand_score(truth, truth) == 1
-    assert rand_score(np.where(truth, truth + 5, 7), truth) == 1  # names do not matter, nor what is where truth is 0
-    assert rand_score(np.ones(30, int), truth) == pytest.approx(200 / (0.5 * 400 + 0.5 * 200))  # all merged
-    assert rand_score(np.zeros(30, int), truth) == pytest.approx(20 / (0.5 * 20 + 0.5 * 200))  # all split
+    assert rand_f_score(truth, truth) == 1
+    assert rand_f_score(np.where(truth, truth + 5, 7), truth) == 1  # names do not matter, nor what is where truth is 0
+    assert rand_f_score(np.ones(30, int), truth) == pytest.approx(200 / (0.5 * 400 + 0.5 * 200))  # all merged
+    assert rand_f_score(np.zeros(30, int), truth) == pytest.approx(20 / (0.5 * 20 + 0.5 * 200))  # all split
     with pytest.raises(ValueError, match="truth is 0 everywhere"):
-        rand_score(truth, 0 * truth)
+        rand_f_score(truth, 0 * truth)
     with pytest.raises(ValueError, match=r"segments \[30\] and truth \[29\] differ in shape"):
-        rand_score(truth, truth[1:])
+        rand_f_score(truth, truth[1:])
 
 
-def test_overlap_is_intersection_over_union():
+def test_intersection_over_union_is_what_it_says():
     a, b = np.array([1, 1, 1, 0, 0], bool), np.array([0, 1, 1, 1, 0], bool)
-    assert overlap(a, b) == 0.5 and overlap(a, ~a) == 0 and overlap(a & ~a, a & ~a) == 1
+    assert intersection_over_union(a, b) == 0.5 and intersection_over_union(a, ~a) == 0 and intersection_over_union(a & ~a, a & ~a) == 1
     with pytest.raises(ValueError, match=r"found \[5\] and truth \[2\] differ in shape"):
-        overlap(a, b[:2])
+        intersection_over_union(a, b[:2])

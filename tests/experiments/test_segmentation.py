@@ -30,7 +30,7 @@ def test_it_tells_cells_from_membranes(tmp_path, monkeypatch, capsys):
     assert "holds 30 of 60 steps: it goes on" in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "run/results.json").read_text())["rows"]
     assert row["pixel_error"]["mean"] < 0.13 < row["all_cell_error"]
-    assert row["rand_score"]["mean"] > 0.6 and row["membrane_overlap"]["mean"] > 0.7
+    assert row["rand_f_score"]["mean"] > 0.6 and row["membrane_iou"]["mean"] > 0.7
     assert (tmp_path / "run/segments.png").is_file() and (tmp_path / "run/loss.png").is_file()
     assert jann.load(tmp_path / "run/seed-0")[0] == jann.models.SegmentationUNet(widths=(8, 16))
 
