@@ -38,8 +38,9 @@ class Standardise:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Labelled images, three splits of {"image": uint8[n, height, width, channels], "label": int32[n]}; or of each pixel,
-    int32[n, height, width].
+    """Labelled images, three splits of {"image": uint8[n, height, width, channels], "label": int32[n]}.
+
+    Where each pixel has a class, labels are int32[n, height, width].
 
     image / scale lies in [0, 1]; `mean` and `deviation` are those of train's image / scale, a channel each.
     """
