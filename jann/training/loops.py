@@ -62,7 +62,7 @@ def _plan(batches: Any, step: jax.Array, n: int) -> tuple[Any, Callable]:
     if hasattr(batches, "plan"):
         return batches.plan(step, n), batches.take
     if callable(batches):
-        return step + jnp.arange(n), batches
+        return step + jnp.arange(n, dtype=step.dtype), batches
     if hasattr(batches, "read"):
         raise TypeError("a stream is read on the host, between compiled parts: give it to jann.chunks or jann.fit")
     lengths = {path: leaf.shape[:1] for path, leaf in flatten(batches).items() if leaf.shape[:1] != (n,)}
