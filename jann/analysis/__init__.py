@@ -4,6 +4,7 @@ from jann.analysis.answers import answer_scores, exact_match, word_f1
 from jann.analysis.frechet import frechet_distance
 from jann.analysis.gradients import GradientError, check_gradients
 from jann.analysis.intervals import interval
+from jann.analysis.verification import roc_curve, verification_scores
 
 __all__ = [
     "GradientError",
@@ -12,5 +13,7 @@ __all__ = [
     "exact_match",
     "frechet_distance",
     "interval",
+    "roc_curve",
+    "verification_scores",
     "word_f1",
 ]
