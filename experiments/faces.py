@@ -153,11 +153,13 @@ def main(
     """
     at_least_one(size=size, learning_rates=learning_rates, angular_margins=angular_margins, embed=embed, seeds=seeds)
     at_least_one(triplet_margins=triplet_margins)
-    for rate in (*learning_rates, learning_rate):
+    for rate in learning_rates:
         more_than_zero(learning_rates=rate)
-    more_than_zero(scale=scale)
-    for margin in (*angular_margins, *triplet_margins):
-        not_negative(margins=margin)
+    more_than_zero(learning_rate=learning_rate, scale=scale)
+    for margin in angular_margins:
+        not_negative(angular_margins=margin)
+    for margin in triplet_margins:
+        not_negative(triplet_margins=margin)
     not_negative(weight_decay=weight_decay, shift=shift)
     below_one(dropout=dropout, false_accepts=false_accepts)
     if max(angular_margins) > np.pi / 2:
