@@ -66,7 +66,7 @@ def metric_loss(model: Embedder, name: str, margin: Any, scale: float) -> Callab
     def loss(params, batch, key, extra=None):
         embeddings, statistics = model.apply(params, batch["image"], key=key)
         if name == "triplet":
-            losses = triplet_loss(embeddings, batch["label"], margin)
+            losses = triplet_loss(embeddings, batch["label"], margin, hardest=False)
         else:
             losses = angular_margin_loss(model.cosines(params, embeddings), batch["label"], margin, scale)
         return losses.mean(), ({}, jann.training.update_statistics(extra, statistics))

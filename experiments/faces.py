@@ -6,9 +6,10 @@
 Identification: of each person `known` photographs, drawn at random, are learnt from, and the others are named, by the
 nearest photograph (of pixels, of eigenfaces: Turk and Pentland 1991) and by a convolutional network. Verification: some
 people are learnt from, others are validated on, and pairs of photographs of the rest are told apart by embeddings,
-learnt with an angular margin (ArcFace, Deng et al. 2019) or of triplets (Hermans et al. 2017). Every seed is a draw of
-its own, the same for all methods. Learning rate, margins and numbers of components are chosen on photographs or people
-that are neither learnt from nor tested. Draws × learning rates, and draws × margins, are one compiled program each.
+learnt with an angular margin (ArcFace, Deng et al. 2019) or of all triplets in a batch (Hermans et al. 2017: with the
+hardest alone, all embeddings fell together here). Every seed is a draw of its own, the same for all methods. Learning
+rate, margins and numbers of components are chosen on photographs or people that are neither learnt from nor tested.
+Draws × learning rates, and draws × margins, are one compiled program each.
 """
 
 import dataclasses

@@ -136,15 +136,20 @@ def angular_margin_loss(
     return optax.softmax_cross_entropy_with_integer_labels(scale * jnp.where(own, moved, cosines), labels)
 
 
-def triplet_loss(embeddings: jax.Array, labels: jax.Array, margin: float | jax.Array = 0.2) -> jax.Array:
+def triplet_loss(
+    embeddings: jax.Array, labels: jax.Array, margin: float | jax.Array = 0.2, hardest: bool = True
+) -> jax.Array:
     """embeddings[..., n, embed] of labels[..., n] -> max(0, margin + own − other) of each, [..., n]
 
-    own is its distance to the farthest of its own label in the batch, other that to the nearest of another label: the
-    "batch hard" triplets of Hermans, Beyer and Leibe 2017 (arXiv:1703.07737), with Euclidean distances. 0 for an
-    example that has no other of its label, or none of another label. FaceNet (Schroff, Kalenichenko and Philbin 2015)
-    has embeddings of length 1, squared distances, and margin 0.2.
+    own is its distance to one of its own label in the batch, other that to one of another label, both Euclidean.
 
-    Raises ValueError where shapes do not fit.
+    hardest:  of each example the triplet of the farthest own and the nearest other ("batch hard"); else the mean of all
+              its triplets whose loss is not 0 ("batch all"). With the hardest alone all embeddings may fall together,
+              and the loss stays near the margin
+
+    0 for an example that has no other of its label, or none of another label. Hermans, Beyer and Leibe 2017
+    (arXiv:1703.07737). FaceNet (Schroff, Kalenichenko and Philbin 2015) has embeddings of length 1, squared distances,
+    and margin 0.2. Raises ValueError where shapes do not fit.
     """
     embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     if embeddings.ndim < 2 or labels.shape != embeddings.shape[:-1]:
@@ -156,8 +161,12 @@ def triplet_loss(embeddings: jax.Array, labels: jax.Array, margin: float | jax.A
     apart = squares > 0  # the root has no gradient at 0
     distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
     same = labels[..., :, None] == labels[..., None, :]
-    positive = same & ~jax.lax.broadcast_to_rank(jnp.eye(labels.shape[-1], dtype=bool), same.ndim)
-    own = jnp.where(positive, distances, 0).max(-1)
-    other = jnp.where(same, jnp.inf, distances).min(-1)
-    counts = positive.any(-1) & ~same.all(-1)
-    return jnp.where(counts, jax.nn.relu(margin + own - jnp.where(counts, other, 0)), 0)
+    own = same & ~jax.lax.broadcast_to_rank(jnp.eye(labels.shape[-1], dtype=bool), same.ndim)
+    if hardest:
+        counts = own.any(-1) & ~same.all(-1)
+        nearest = jnp.where(same, jnp.inf, distances).min(-1)
+        hard = margin + jnp.where(own, distances, 0).max(-1) - jnp.where(counts, nearest, 0)
+        return jnp.where(counts, jax.nn.relu(hard), 0)
+    losses = jax.nn.relu(margin + distances[..., :, None] - distances[..., None, :])
+    losses = jnp.where(own[..., :, None] & ~same[..., None, :], losses, 0)
+    return losses.sum((-1, -2)) / jnp.maximum((losses > 0).sum((-1, -2)), 1)

@@ -166,7 +166,8 @@ def test_angular_margin_loss_rises_with_the_angle_and_its_gradient_is_finite():
         angular_margin_loss(jnp.zeros((3, 2)), jnp.zeros(4, int))
 
 
-def test_triplet_loss_takes_the_hardest_of_the_batch():
+@pytest.mark.parametrize("hardest", [True, False])
+def test_triplet_loss_takes_the_hardest_or_all_of_the_batch(hardest):
     random = np.random.default_rng(0)
     embeddings, labels = random.normal(size=(2, 9, 5)), random.integers(0, 3, (2, 9))
     wanted = np.zeros((2, 9))
@@ -174,20 +175,24 @@ def test_triplet_loss_takes_the_hardest_of_the_batch():
         distance = np.linalg.norm(x[row] - x[row, of], axis=-1)
         positives = [distance[j] for j in range(9) if own[row, j] == own[row, of] and j != of]
         negatives = [distance[j] for j in range(9) if own[row, j] != own[row, of]]
-        if positives and negatives:
-            wanted[row, of] = max(0, 0.7 + max(positives) - min(negatives))
+        triplets = [max(0, 0.7 + a - b) for a, b in itertools.product(positives, negatives)]
+        broken = [loss for loss in triplets if loss > 0]
+        wanted[row, of] = max(triplets, default=0) if hardest else np.mean(broken) if broken else 0
     assert (wanted > 0).any()
-    found = triplet_loss(np.float32(embeddings), labels, 0.7)
+    embeddings = np.float32(embeddings)
+    found = triplet_loss(embeddings, labels, 0.7, hardest)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(triplet_loss(np.float32(embeddings[0]), labels[0], 0.7), wanted[0], rtol=1e-4, atol=1e-5)
+    found = triplet_loss(embeddings[0], labels[0], 0.7, hardest)
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-4, atol=1e-5)
 
 
-def test_triplet_loss_of_examples_without_a_triplet_and_of_equal_ones():
+@pytest.mark.parametrize("hardest", [True, False])
+def test_triplet_loss_of_examples_without_a_triplet_and_of_equal_ones(hardest):
     on_a_line = jnp.array([[0.0], [1.0], [3.0]])
     # 0: own 1, other 3; 1: own 1, other 2; the third is alone
-    np.testing.assert_allclose(triplet_loss(on_a_line, jnp.array([4, 4, 7]), 1.5), [0.0, 0.5, 0.0], atol=1e-6)
-    np.testing.assert_array_equal(triplet_loss(on_a_line, jnp.array([2, 2, 2]), 1.5), [0, 0, 0])
-    gradient = jax.grad(lambda x: triplet_loss(x, jnp.array([0, 0, 1, 1]), 0.2).sum())(jnp.ones((4, 3)))
+    np.testing.assert_allclose(triplet_loss(on_a_line, jnp.array([4, 4, 7]), 1.5, hardest), [0.0, 0.5, 0.0], atol=1e-6)
+    np.testing.assert_array_equal(triplet_loss(on_a_line, jnp.array([2, 2, 2]), 1.5, hardest), [0, 0, 0])
+    gradient = jax.grad(lambda x: triplet_loss(x, jnp.array([0, 0, 1, 1]), 0.2, hardest).sum())(jnp.ones((4, 3)))
     np.testing.assert_array_equal(gradient, np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"embeddings \[4, 3\] and labels \[3\]"):
         triplet_loss(jnp.ones((4, 3)), jnp.zeros(3, int))
