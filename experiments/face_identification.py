@@ -9,7 +9,7 @@ import numpy as np
 
 import jann
 from experiments.eigenfaces import chosen, without_labels
-from experiments.face_training import Settings, curve_rows, evaluate_in_parts, moved, network, trained
+from experiments.face_training import Settings, curve_rows, evaluate_in_parts, moved, network, refuse_diverged, trained
 from experiments.reporting import interrupted, over_seeds
 
 
@@ -93,6 +93,7 @@ def run(
         interrupted(folder)
     best = swept.best("validation_accuracy")
     results = [swept.results(i) for i in range(len(rates))]
+    refuse_diverged(results[best]["params"], f"identification with learning rate {rates[best]:g}", "--learning-rates")
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), results[best]["params"])
     jann.save(folder / "identification", model, first)
     rows = [*baselines(images, results[best]["order"], known), {

@@ -71,6 +71,13 @@ def trained(
     return jann.eval_params(train_state), curves
 
 
+def refuse_diverged(params: Any, what: str, option: str) -> None:
+    """Raises SystemExit where the parameters of a draw, params[seeds, ...], are not finite."""
+    finite = [np.isfinite(leaf).reshape(len(leaf), -1).all(1) for leaf in jax.tree.leaves(params)]
+    if diverged := (~np.all(finite, 0)).sum():
+        raise SystemExit(f"{what} diverged in {diverged} of {len(finite[0])} draws: try lower {option}")
+
+
 def curve_rows(curves: dict[str, np.ndarray], settings: Settings, **names: Any) -> list[dict]:
     """curves[seeds, POINTS] -> a line of `metrics.jsonl` for each seed and point"""
     at = steps_at(settings)

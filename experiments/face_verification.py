@@ -11,14 +11,13 @@ import numpy as np
 
 import jann
 from experiments.eigenfaces import by_angle, chosen, without_labels
-from experiments.face_training import Settings, curve_rows, evaluate_in_parts, moved, network, trained
+from experiments.face_training import Settings, curve_rows, evaluate_in_parts, moved, network, refuse_diverged, trained
 from experiments.reporting import interrupted, over_seeds
 from jann.analysis import verification_scores
 from jann.layers import linear, linear_spec
 from jann.losses import angular_margin_loss, triplet_loss
 
 EACH = 4  # photographs of a person in a batch
-LOSSES = ("angular margin", "triplet")
 SCORES = ("roc_area", "equal_error_rate", "true_accept_rate", "one_shot_accuracy")
 
 
@@ -61,7 +60,7 @@ def few(images: jax.Array, people: int, shift: int, key: jax.Array, step: jax.Ar
 
 
 def metric_loss(model: Embedder, name: str, margin: Any, scale: float) -> Callable:
-    """The loss of `make_step` for one of LOSSES"""
+    """The loss of `make_step`, by name: "angular margin" or "triplet\""""
 
     def loss(params, batch, key, extra=None):
         embeddings, statistics = model.apply(params, batch["image"], key=key)
@@ -196,10 +195,9 @@ def run(
             area = results["validation_area"].mean()
             if method not in learnt or area > learnt[method][0]:
                 learnt[method] = area, margin, model, results
-    if not learnt or any(not np.isfinite(area) for area, *_ in learnt.values()):
-        raise SystemExit("an embedding is not finite: try a lower --learning-rate")
     similarities = baselines(images, results["order"], learn, validate)
     for method, (_, margin, model, results) in learnt.items():
+        refuse_diverged(results["params"], f"{method} with margin {margin:g}", "--learning-rate")
         similarities[method] = f"margin {margin:g}", [cosines_of(each) for each in results["embeddings"]]
         first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), results["params"])
         jann.save(folder / method.replace(" ", "_"), model, first)

@@ -36,6 +36,8 @@ from experiments.reporting import (
     write_results,
 )
 
+SMALLEST = 8  # of which the network's three blocks leave one place
+
 # On 92 × 112 pixels, by 5 photographs of each person, as a share of the other 5.
 PUBLISHED = {
     "olivetti": "eigenfaces 10.5 %, self-organising map and convolutional network 3.8 % (Lawrence et al. 1997)",
@@ -43,9 +45,13 @@ PUBLISHED = {
 }
 
 
-def check_counts(images: np.ndarray, known: int, train_people: int, validation_people: int) -> None:
-    """Raises SystemExit where there are too few photographs or people for what is asked of images[people, each, ...]"""
-    people, photographs = images.shape[:2]
+def check_counts(images: np.ndarray, size: int, known: int, train_people: int, validation_people: int) -> None:
+    """Raises SystemExit for what images[people, photographs, height, width, 1] are too few or too small for"""
+    people, photographs, height, width, _ = images.shape
+    if height % size or width % size or size < SMALLEST:
+        raise SystemExit(
+            f"--size {size}: give {SMALLEST} or more that divides that of the photographs, {height} × {width}"
+        )
     if not 2 <= known < photographs:
         raise SystemExit(
             f"--known {known}: give from 2, as one is held out to choose by, to {photographs - 1} of {photographs}"
@@ -66,7 +72,7 @@ def run(
 ) -> None:  # fmt: skip
     """Both tasks, each seed a draw; see `main`"""
     config = {name: value for name, value in locals().items() if name not in ("out", "faces")}
-    check_counts(faces.images, known, *people)
+    check_counts(faces.images, size, known, *people)
     images = prepared(faces.images, size)
     folder = jann.open_run(out, {"data": faces.name, **config, "settings": dataclasses.asdict(settings)})
     print(f"{faces}\n")
