@@ -88,7 +88,7 @@ def run(
     print(f"identification of {len(images)} people by {known} photographs of each\n{jann.summary(model)}\n")
     program = partial(experiment, model=model, images=images, known=known, settings=settings)
     at = folder / "sweeps" / "identification"
-    swept = jann.sweep(program, seeds=seeds, key=key, folder=at, learning_rate=list(rates))
+    swept = jann.sweep(program, seeds=seeds, key=key, folder=at, chunk=1, learning_rate=list(rates))
     if not swept.complete:
         interrupted(folder)
     best = swept.best("validation_accuracy")

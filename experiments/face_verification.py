@@ -185,7 +185,7 @@ def run(
             settings=settings,
         )  # fmt: skip
         at = folder / "sweeps" / loss.replace(" ", "_")
-        swept = jann.sweep(program, seeds=seeds, key=key, folder=at, margin=list(values))
+        swept = jann.sweep(program, seeds=seeds, key=key, folder=at, chunk=1, margin=list(values))
         if not swept.complete:
             interrupted(folder)
         for i, margin in enumerate(values):

@@ -118,7 +118,7 @@ def main(
     known: int = 5,
     train_people: int = 20,
     validation_people: int = 8,
-    learning_rates: tuple[float, ...] = (0.003, 0.01),
+    learning_rates: tuple[float, ...] = (0.001, 0.003),
     learning_rate: float = 0.003,
     angular_margins: tuple[float, ...] = (0.0, 0.25, 0.5),
     triplet_margins: tuple[float, ...] = (0.2, 0.5),

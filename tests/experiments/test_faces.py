@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -231,3 +234,16 @@ def test_options_are_checked_before_a_folder_is_made(changed, message, tmp_path,
     with pytest.raises(SystemExit, match=message):
         faces.main(**changed, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_olivetti_by_the_usual_protocol(real_data, tmp_path):
+    """The command of the README with fewer draws: better than eigenfaces of 1997, and than eigenfaces at all."""
+    command = [sys.executable, "-m", "experiments.faces", "--data", "olivetti", "--seeds", "3", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    rows = {
+        (row["task"], row["method"]): row for row in json.loads((tmp_path / "results.json").read_text())["rows"]
+    }
+    assert rows["identification", "convolutional network"]["test_error_percent"]["mean"] < 10.5
+    scores = {method: row["equal_error_rate"]["mean"] for (task, method), row in rows.items() if task == "verification"}
+    assert max(scores["cosine softmax"], scores["angular margin"]) < scores["eigenfaces"]
