@@ -132,3 +132,63 @@ def preference_loss(
         "chosen_reward": chosen,
         "rejected_reward": rejected,
     }
+
+
+def angular_margin_loss(
+    cosines: jax.Array, labels: jax.Array, margin: float | jax.Array = 0.5, scale: float | jax.Array = 64.0
+) -> jax.Array:
+    """cosines[..., classes] of each class with an example of class labels[...] -> loss of each example, [...], in nats
+
+        cross-entropy of scale · cosines, with cos(θ + margin) in the place of cos θ of the example's own class
+
+    The margin is an angle in radians: by so much its own class must be nearer than the others. Where θ + margin is more
+    than π the cosine would rise again, and cos θ − margin sin(margin) stands for it. Margin 0 is a normalised softmax.
+
+    ArcFace (Deng et al. 2019, arXiv:1801.07698), eq. 3. Raises ValueError where shapes do not fit.
+    """
+    cosines, labels = jnp.asarray(cosines), jnp.asarray(labels)
+    if labels.shape != cosines.shape[:-1]:
+        raise ValueError(f"labels {list(labels.shape)} for cosines {list(cosines.shape)}: one for each row is wanted")
+    cosines = jnp.clip(cosines.astype(wide_dtype(cosines)), -1, 1)
+    sines = jnp.sqrt(jnp.maximum(1 - jnp.square(cosines), 1e-7))  # whose gradient is finite at a cosine of 1 too
+    margin = jnp.asarray(margin, cosines.dtype)
+    moved = cosines * jnp.cos(margin) - sines * jnp.sin(margin)
+    moved = jnp.where(cosines > -jnp.cos(margin), moved, cosines - margin * jnp.sin(margin))
+    own = jax.nn.one_hot(labels, cosines.shape[-1], dtype=bool)
+    return optax.softmax_cross_entropy_with_integer_labels(scale * jnp.where(own, moved, cosines), labels)
+
+
+def triplet_loss(
+    embeddings: jax.Array, labels: jax.Array, margin: float | jax.Array = 0.2, hardest: bool = True
+) -> jax.Array:
+    """embeddings[..., n, embed] of labels[..., n] -> max(0, margin + own − other) of each, [..., n]
+
+    own is its distance to one of its own label in the batch, other that to one of another label, both Euclidean.
+
+    hardest:  of each example the triplet of the farthest own and the nearest other ("batch hard"); else the mean of all
+              its triplets whose loss is not 0 ("batch all"). With the hardest alone all embeddings may fall together,
+              and the loss stays near the margin
+
+    0 for an example that has no other of its label, or none of another label. Hermans, Beyer and Leibe 2017
+    (arXiv:1703.07737). FaceNet (Schroff, Kalenichenko and Philbin 2015) has embeddings of length 1, squared distances,
+    and margin 0.2. Raises ValueError where shapes do not fit.
+    """
+    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
+    if embeddings.ndim < 2 or labels.shape != embeddings.shape[:-1]:
+        raise ValueError(
+            f"embeddings {list(embeddings.shape)} and labels {list(labels.shape)}: [..., n, embed], [..., n] wanted"
+        )
+    embeddings = embeddings.astype(wide_dtype(embeddings))
+    squares = jnp.square(embeddings[..., :, None, :] - embeddings[..., None, :, :]).sum(-1)
+    apart = squares > 0  # the root has no gradient at 0
+    distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
+    same = labels[..., :, None] == labels[..., None, :]
+    own = same & ~jax.lax.broadcast_to_rank(jnp.eye(labels.shape[-1], dtype=bool), same.ndim)
+    if hardest:
+        counts = own.any(-1) & ~same.all(-1)
+        nearest = jnp.where(same, jnp.inf, distances).min(-1)
+        hard = margin + jnp.where(own, distances, 0).max(-1) - jnp.where(counts, nearest, 0)
+        return jnp.where(counts, jax.nn.relu(hard), 0)
+    losses = jax.nn.relu(margin + distances[..., :, None] - distances[..., None, :])
+    losses = jnp.where(own[..., :, None] & ~same[..., None, :], losses, 0)
+    return losses.sum((-1, -2)) / jnp.maximum((losses > 0).sum((-1, -2)), 1)

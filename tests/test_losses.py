@@ -9,7 +9,14 @@ import optax
 import pytest
 
 import jann
-from jann.losses import ctc_loss, preference_loss, quantile_loss, sequence_log_probabilities
+from jann.losses import (
+    angular_margin_loss,
+    ctc_loss,
+    preference_loss,
+    quantile_loss,
+    sequence_log_probabilities,
+    triplet_loss,
+)
 
 
 def test_quantile_loss_by_hand():
@@ -123,3 +130,69 @@ def test_a_model_that_is_trained_on_preferences_comes_to_prefer_them(key):
     assert history["loss"][-1] < 0.4 and history["accuracy"][-1] == 1
     chosen, rejected = log_probabilities(state.params) - reference
     assert (chosen > 0).all() and (rejected < 0).all()
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3, 1.5])
+def test_angular_margin_loss_is_of_the_turned_angle(margin):
+    angles = np.array([[0.2, 1.0, 2.0], [1.5, 0.4, 3.0], [0.1, 2.5, 1.2]])
+    labels = np.array([0, 2, 1])  # the second and third own angles go beyond π with the margins above
+    own = angles[np.arange(3), labels]
+    turned = np.where(own + margin <= np.pi, np.cos(own + margin), np.cos(own) - margin * np.sin(margin))
+    logits = np.cos(angles)
+    logits[np.arange(3), labels] = turned
+    wanted = np.log(np.exp(10 * logits).sum(-1)) - 10 * turned
+    found = angular_margin_loss(jnp.cos(angles), labels, margin, scale=10.0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    of_one = angular_margin_loss(jnp.cos(angles[0]), labels[0], margin, 10.0)
+    np.testing.assert_allclose(of_one, wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_angular_margin_loss_without_a_margin_is_cross_entropy():
+    cosines = np.float32(np.random.default_rng(0).uniform(-1, 1, (6, 4)))
+    labels = np.arange(6) % 4
+    wanted = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(7 * cosines), jnp.asarray(labels))
+    np.testing.assert_allclose(angular_margin_loss(cosines, labels, 0.0, 7.0), wanted, rtol=1e-5)
+
+
+def test_angular_margin_loss_rises_with_the_angle_and_its_gradient_is_finite():
+    def loss(angle):
+        return angular_margin_loss(jnp.stack([jnp.cos(angle), jnp.zeros(())]), jnp.array(0), 0.5, 8.0)
+
+    losses = np.array([loss(angle) for angle in np.linspace(0, np.pi, 30)])
+    assert (np.diff(losses) > 0).all(), "also beyond π − margin"
+    gradient = jax.grad(lambda c: angular_margin_loss(c, jnp.array([0, 1, 0]), 0.5, 64.0).sum())
+    assert jnp.isfinite(gradient(jnp.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]))).all()
+    with pytest.raises(ValueError, match=r"labels \[4\] for cosines \[3, 2\]"):
+        angular_margin_loss(jnp.zeros((3, 2)), jnp.zeros(4, int))
+
+
+@pytest.mark.parametrize("hardest", [True, False])
+def test_triplet_loss_takes_the_hardest_or_all_of_the_batch(hardest):
+    random = np.random.default_rng(0)
+    embeddings, labels = random.normal(size=(2, 9, 5)), random.integers(0, 3, (2, 9))
+    wanted = np.zeros((2, 9))
+    for row, of, (x, own) in itertools.product(range(2), range(9), [(embeddings, labels)]):
+        distance = np.linalg.norm(x[row] - x[row, of], axis=-1)
+        positives = [distance[j] for j in range(9) if own[row, j] == own[row, of] and j != of]
+        negatives = [distance[j] for j in range(9) if own[row, j] != own[row, of]]
+        triplets = [max(0, 0.7 + a - b) for a, b in itertools.product(positives, negatives)]
+        broken = [loss for loss in triplets if loss > 0]
+        wanted[row, of] = max(triplets, default=0) if hardest else np.mean(broken) if broken else 0
+    assert (wanted > 0).any()
+    embeddings = np.float32(embeddings)
+    found = triplet_loss(embeddings, labels, 0.7, hardest)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    found = triplet_loss(embeddings[0], labels[0], 0.7, hardest)
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("hardest", [True, False])
+def test_triplet_loss_of_examples_without_a_triplet_and_of_equal_ones(hardest):
+    on_a_line = jnp.array([[0.0], [1.0], [3.0]])
+    # 0: own 1, other 3; 1: own 1, other 2; the third is alone
+    np.testing.assert_allclose(triplet_loss(on_a_line, jnp.array([4, 4, 7]), 1.5, hardest), [0.0, 0.5, 0.0], atol=1e-6)
+    np.testing.assert_array_equal(triplet_loss(on_a_line, jnp.array([2, 2, 2]), 1.5, hardest), [0, 0, 0])
+    gradient = jax.grad(lambda x: triplet_loss(x, jnp.array([0, 0, 1, 1]), 0.2, hardest).sum())(jnp.ones((4, 3)))
+    np.testing.assert_array_equal(gradient, np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"embeddings \[4, 3\] and labels \[3\]"):
+        triplet_loss(jnp.ones((4, 3)), jnp.zeros(3, int))

@@ -5,6 +5,7 @@ from jann.analysis.frechet import frechet_distance
 from jann.analysis.gradients import GradientError, check_gradients
 from jann.analysis.intervals import interval
 from jann.analysis.segments import intersection_over_union, rand_f_score
+from jann.analysis.verification import roc_curve, verification_scores
 
 __all__ = [
     "GradientError",
@@ -15,5 +16,7 @@ __all__ = [
     "interval",
     "intersection_over_union",
     "rand_f_score",
+    "roc_curve",
+    "verification_scores",
     "word_f1",
 ]

@@ -31,6 +31,7 @@ from jann.data.batches import Batches, batches
 from jann.data.contiguous import Contiguous, contiguous
 from jann.data.corpora import Corpus, Problem
 from jann.data.datasets import load
+from jann.data.faces import Faces
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
 from jann.data.masking import corrupt_spans, mask_places, mask_words
@@ -53,6 +54,7 @@ __all__ = [
     "Corpus",
     "DataError",
     "Dataset",
+    "Faces",
     "MissingData",
     "PianoRolls",
     "Problem",

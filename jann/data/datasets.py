@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import cells, corpora, images, music, ratings, recordings, text, time_series
+from jann.data import cells, corpora, faces, images, music, ratings, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -23,6 +23,8 @@ DATASETS = {
     "mbpp": corpora.mbpp,
     "synthetic_tones": recordings.synthetic_tones,
     "spoken_digits": recordings.spoken_digits,
+    "synthetic_faces": faces.synthetic_faces,
+    "olivetti": faces.olivetti,
     "synthetic_canons": music.synthetic_canons,
     "jsb_chorales": music.jsb_chorales,
     "etth1": time_series.etth1,
@@ -41,7 +43,7 @@ def load(name: str) -> Any:
         dataset = jann.data.load("mnist")
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
 
-    Images come as a `Dataset`, text as `Text` (characters) or `Corpus` (strings), sound as
+    Images come as a `Dataset`, people's as `Faces`, text as `Text` (characters) or `Corpus` (strings), sound as
     `Recordings`, music as `PianoRolls`, time series as `Series`, ratings as `Ratings`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
