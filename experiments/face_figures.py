@@ -89,7 +89,7 @@ def map_figure(embeddings: np.ndarray, numbers: np.ndarray, method: str) -> Figu
         points,
         np.repeat(people, embeddings.shape[1]),
         [f"person {number}" for number in sorted(numbers)],
-        title=f"People who were never seen, by embeddings: {method} (t-SNE)",
+        title=f"Embeddings of people never seen, {method} (t-SNE)",
     )
     (axes,) = figure.axes
     axes.set(xticks=[], yticks=[])
