@@ -266,6 +266,19 @@ def test_what_a_configuration_leaves_out_is_its_family_s_default():
     assert (qwen.vocab, qwen.hidden, qwen.sizes(), qwen.window) == (151_936, 22_016, (32, 128), 0)
 
 
+def test_mixtures_by_their_family_s_names_and_those_that_are_none(tmp_path, drawn):
+    qwen = llama_of({"model_type": "qwen3_moe"})
+    assert (qwen.experts, qwen.chosen, qwen.hidden, qwen.chosen_sum_to_one) == (128, 8, 768, False)
+    mixtral = llama_of({"model_type": "mixtral", "num_experts": 3})  # transformers takes either name
+    assert (mixtral.experts, mixtral.chosen, mixtral.hidden, mixtral.chosen_sum_to_one) == (3, 2, 14_336, True)
+    for options in ({"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}):
+        with pytest.raises(PretrainedError, match=f"qwen3_moe with {next(iter(options))}=.* is not supported"):
+            llama_of({"model_type": "qwen3_moe", **options})
+    odd = dataclasses.replace(MODELS["mixtral"], chosen_sum_to_one=False)
+    with pytest.raises(PretrainedError, match="no published family has the options"):
+        save_pretrained(tmp_path, odd, drawn(odd))
+
+
 def test_names_that_transformers_takes_for_others_count():
     spelt = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 5}
     gpt2 = hub.family_of({"model_type": "gpt2"}).from_config({**spelt, "max_position_embeddings": 7})
