@@ -31,6 +31,7 @@ from jann.data.batches import Batches, batches
 from jann.data.contiguous import Contiguous, contiguous
 from jann.data.corpora import Corpus, Problem
 from jann.data.datasets import load
+from jann.data.detection import Boxes
 from jann.data.faces import Faces
 from jann.data.files import DataError, MissingData
 from jann.data.images import Dataset, Standardise
@@ -50,6 +51,7 @@ from jann.data.windows import Windows, whole_windows, windows
 __all__ = [
     "Answer",
     "Batches",
+    "Boxes",
     "Contiguous",
     "Corpus",
     "DataError",

@@ -3,7 +3,7 @@
 import difflib
 from typing import Any
 
-from jann.data import cells, corpora, faces, images, music, ratings, recordings, text, time_series
+from jann.data import cells, corpora, detection, faces, images, music, ratings, recordings, text, time_series
 
 DATASETS = {
     "digits": images.digits,
@@ -13,6 +13,8 @@ DATASETS = {
     "cifar10_subset": images.cifar10_subset,
     "synthetic_cells": cells.synthetic_cells,
     "isbi2012": cells.isbi2012,
+    "scattered_digits": detection.scattered_digits,
+    "bccd": detection.bccd,
     "python_topics": text.python_topics,
     "tiny_shakespeare": text.tiny_shakespeare,
     "python_sources": corpora.python_sources,
@@ -43,8 +45,8 @@ def load(name: str) -> Any:
         dataset = jann.data.load("mnist")
         batches = jann.data.batches(dataset.train, 128, key, transform=dataset.standardise)
 
-    Images come as a `Dataset`, people's as `Faces`, text as `Text` (characters) or `Corpus` (strings), sound as
-    `Recordings`, music as `PianoRolls`, time series as `Series`, ratings as `Ratings`.
+    Images come as a `Dataset`, with boxes as `Boxes`, people's as `Faces`, text as `Text` (characters) or `Corpus`
+    (strings), sound as `Recordings`, music as `PianoRolls`, time series as `Series`, ratings as `Ratings`.
 
     Raises ValueError for an unknown name, MissingData (a FileNotFoundError) where files are missing and
     cannot be downloaded, DataError where they are truncated or altered.

@@ -4,6 +4,7 @@ from jann.models.actor_critic import ActorCritic
 from jann.models.attention_seq2seq import AttentionSeq2Seq
 from jann.models.autoencoder import Autoencoder, ConvAutoencoder, absolute, sparsity
 from jann.models.bert import BERT, sentence_embedding
+from jann.models.centernet import CenterNet
 from jann.models.clip import CLIP, pair_loss
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.convnext import ConvNeXt
@@ -47,6 +48,7 @@ __all__ = [
     "BERT",
     "BatchNorm",
     "CLIP",
+    "CenterNet",
     "Chain",
     "Conv",
     "ConvAutoencoder",

@@ -13,10 +13,12 @@ from jann.plots.grids import feature_maps, filters, images
 from jann.plots.learning_curves import curves
 from jann.plots.motions import motion
 from jann.plots.networks import network
+from jann.plots.objects import boxes
 from jann.plots.scatters import scatter
 from jann.plots.sound import piano_rolls, spectrograms
 
 __all__ = [
+    "boxes",
     "confusion_matrix",
     "curves",
     "decision_boundary",

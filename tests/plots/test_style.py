@@ -13,6 +13,7 @@ from jann import plots
 from jann.plots.style import COLORS, text_width, wrapped
 
 DRAWN = {
+    "boxes": lambda: plots.boxes(np.zeros((1, 4, 4, 1)), [np.ones((1, 4))], [[0]], ["a"], [np.ones((1, 4))]),
     "curves": lambda: plots.curves({"a": [[1.0, 2.0], [2.0, 2.5]]}, ylabel="loss", title="Loss"),
     "confusion_matrix": lambda: plots.confusion_matrix([0, 1], [0, 1]),
     "motion": lambda: plots.motion(np.eye(2)[None] + np.ones((3, 1, 1)), ["a", "b", "c"], 2, title="d"),
