@@ -95,7 +95,7 @@ def test_the_model_has_gradients_and_shapes(drawn):
         "heatmap": (2, 4, 6, 2), "offset": (2, 4, 6, 2), "size": (2, 4, 6, 2)
     }  # fmt: skip
     assert (outputs["size"] > 0).all()
-    check_gradients(lambda params: sum((leaf**2).sum() for leaf in model(params, x[0]).values()), params)
+    check_gradients(lambda params, x: sum((leaf**2).sum() for leaf in model(params, x).values()), params, x[0])
     started = model(model.init(jax.random.key(0)), x)["heatmap"]
     assert abs(jax.nn.sigmoid(started).mean() - 0.1) < 0.02
 
