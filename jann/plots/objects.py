@@ -54,7 +54,7 @@ def boxes(
     lines = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=met[name], label=name) for name in classes if name in met]
     lines = lines if len(classes) <= len(COLORS) else []
     if truth is not None:
-        lines.append(Rectangle((0, 0), 1, 1, facecolor="black", edgecolor="white", linestyle=DASHES[1], label="true"))
+        lines.append(Rectangle((0, 0), 1, 1, fill=False, edgecolor="black", linestyle=DASHES[2], label="true"))
     if lines:
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
     return figure
