@@ -7,6 +7,7 @@ Parameters are nested dicts of arrays, models are values, training is a function
 - `jann.observe`, `jann.summary`, `jann.diagnose`, `jann.plots`, `jann.analysis`: looking inside
 - `jann.diffusion`: generating by undoing noise
 - `jann.control`: learning to act
+- `jann.boxes`: boxes around objects, and what a detector is taught
 - `jann.data`: data sets, batches, streams, augmentation
 - `jann.from_pretrained`, `jann.save_pretrained`: published weights, read and written
 - `jann.generation`: sequences drawn from a model
@@ -61,7 +62,7 @@ process.own_convolutions()
 process.keep_programs()
 
 # Imported when first used: they bring pictures and files with them.
-ROOMS = ("adapt", "analysis", "control", "data", "diffusion", "generation", "plots", "pretrained")
+ROOMS = ("adapt", "analysis", "boxes", "control", "data", "diffusion", "generation", "plots", "pretrained")
 FROM_ROOMS = {"from_pretrained": "pretrained", "save_pretrained": "pretrained"}
 
 
