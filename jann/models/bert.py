@@ -1,11 +1,13 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805): an encoder, with the heads that are put on it.
 
-Built like it are RoBERTa (Liu et al. 2019, arXiv:1907.11692), DistilBERT (Sanh et al. 2019, arXiv:1910.01108) and
-MPNet (Song et al. 2020, arXiv:2004.09297).
+Built like it are RoBERTa (Liu et al. 2019, arXiv:1907.11692), DistilBERT (Sanh et al. 2019, arXiv:1910.01108), MPNet
+(Song et al. 2020, arXiv:2004.09297), ALBERT (Lan et al. 2020, arXiv:1909.11942) and ELECTRA (Clark et al. 2020,
+arXiv:2003.10555).
 """
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ from jann.layers import (
 from jann.layers.dtypes import along, wide_dtype
 
 FURTHEST = 128  # relative position with a bucket of its own
-HEADS = ("features", "words", "sentence", "tokens", "span")
+HEADS = ("features", "words", "sentence", "tokens", "span", "replaced")
 
 
 class BERT(Model):
@@ -41,13 +43,16 @@ class BERT(Model):
 
     head:      "features" [..., time, embed]; "words", logits of the masked words [..., time, vocab]; "sentence", logits
                of labels for the whole [..., labels], from the first token; "tokens", for each [..., time, labels];
-               "span", where an answer begins and ends, logits [..., time, 2]
+               "span", where an answer begins and ends, logits [..., time, 2]; "replaced", the logit that a token is
+               not the text's own (ELECTRA), [..., time]
     pooler:    a layer on the first token, which "sentence" needs; see `pooled`
     segments:  kinds of sentences (a question and its text), numbered in the input `segments`; 0: not told apart
     first_position:     rows of the table of positions before the first token's, which are not used (RoBERTa has 2)
     relative_buckets:   so many buckets of relative positions add to the scores of each head (MPNet), see
                         `jann.layers.relative_bucket`
-    pooler_activation:  of the layer on the first token (DistilBERT: relu)
+    table:     width of the tables, which a layer widens to `embed` (ALBERT, ELECTRA); by default embed
+    groups:    so many blocks, each gone through layers / groups times (ALBERT: 1); 0: each layer has its own
+    pooler_activation:  of the layer on the first token (DistilBERT: relu, ELECTRA: GELU)
     words_activation:   of the layer under the logits of the masked words, by default as in the blocks
     tied:      the table of tokens also gives the logits of the masked words
     """
@@ -68,6 +73,8 @@ class BERT(Model):
     tied: bool = True
     first_position: int = 0
     relative_buckets: int = 0
+    table: int | None = None
+    groups: int = 0
     pooler_activation: Callable = jnp.tanh
     words_activation: Callable | None = None
 
@@ -76,6 +83,10 @@ class BERT(Model):
             raise ValueError(f"head={self.head!r}: there are {', '.join(HEADS)}")
         if self.embed % self.heads:
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
+        if self.groups > self.layers:
+            raise ValueError(f"groups={self.groups} are more than layers={self.layers}")
+        table = self.table or self.embed
+        table_norm = layer_norm_spec(table)
         embed, hidden, norm = {"embed": self.embed}, {"hidden": self.hidden}, layer_norm_spec(self.embed)
         heads = {"heads": self.heads, "head": self.embed // self.heads}
         dense = partial(linear_spec, init=width_normal(self.embed))
@@ -88,11 +99,12 @@ class BERT(Model):
             "mlp_norm": norm,
         }
         spec = {
-            "tokens": embedding_spec(self.vocab, self.embed),
-            "positions": embedding_spec(self.first_position + self.positions, self.embed),
-            **({"segments": embedding_spec(self.segments, self.embed)} if self.segments else {}),
-            "norm": norm,
-            "blocks": stack(block, layers=self.layers),
+            "tokens": embedding_spec(self.vocab, table),
+            "positions": embedding_spec(self.first_position + self.positions, table),
+            **({"segments": embedding_spec(self.segments, table)} if self.segments else {}),
+            "norm": table_norm,
+            **({"widen": dense({"table": table}, embed)} if self.widens else {}),
+            "blocks": stack(block, layers=self.groups or self.layers),
         }
         if self.relative_buckets:
             spec["relative"] = embedding_spec(self.relative_buckets, self.heads)
@@ -100,8 +112,10 @@ class BERT(Model):
             spec["pooler"] = dense(self.embed, self.embed)
         if self.head == "words":
             vocab = {"vocab": self.vocab}
-            logits = {"bias": Param(vocab, zeros)} if self.tied else dense(embed, vocab)
-            spec["head"] = {"dense": dense(self.embed, self.embed), "norm": norm, **logits}
+            logits = {"bias": Param(vocab, zeros)} if self.tied else dense({"table": table}, vocab)
+            spec["head"] = {"dense": dense(embed, {"table": table}), "norm": table_norm, **logits}
+        elif self.head == "replaced":
+            spec["head"] = {"dense": dense(self.embed, self.embed), **dense(embed, 1)}
         elif self.head != "features":
             spec["head"] = dense(self.embed, 2 if self.head == "span" else self.labels)
         return spec
@@ -126,6 +140,9 @@ class BERT(Model):
                 return linear(p, y), state
             y = unembedding(params["tokens"], y)
             return y + along(p["bias"], y), state
+        if self.head == "replaced":
+            p = params["head"]
+            return linear(p, self.activation(linear(p["dense"], x)))[..., 0], state
         if self.head == "sentence":
             x = dropout(self.pooled(params, x), self.dropout, fold(key, "pooled"))
         return x if self.head == "features" else linear(params["head"], x), state
@@ -146,9 +163,28 @@ class BERT(Model):
         elif segments is not None:
             raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
         x = layer_norm(params["norm"], x, self.epsilon)
-        x = tap("embedded", dropout(x, self.dropout, fold(key, "embedded")))
+        x = dropout(x, self.dropout, fold(key, "embedded"))
+        x = tap("embedded", linear(params["widen"], x) if self.widens else x)
         block = partial(self.block, mask=source_mask(time, lengths), bias=self.relative(params, time))
-        return apply_blocks(block, x, params["blocks"], depth_keys(fold(key, "blocks"), self.layers))[0]
+        return self.through(block, x, params["blocks"], depth_keys(fold(key, "blocks"), self.layers))
+
+    @property
+    def widens(self) -> bool:
+        """Whether a layer stands between the tables and the blocks."""
+        return self.table is not None and (self.table != self.embed or self.groups > 0)
+
+    def through(self, block, x, blocks, keys):
+        """x through every layer: through its own block, or through the one of its group"""
+        if not self.groups:
+            return apply_blocks(block, x, blocks, keys)[0]
+        group = [i * self.groups // self.layers for i in range(self.layers)]
+        if isinstance(blocks, list):
+            return apply_blocks(block, x, [blocks[i] for i in group], keys)[0]
+
+        def shared(x, i, key):
+            return block(x, jax.tree.map(itemgetter(i), blocks), key)
+
+        return apply_blocks(shared, x, jnp.asarray(group), keys)[0]
 
     def relative(self, params, time):
         """What relative positions add to the scores, [heads, time, time]; None without buckets"""

@@ -1,4 +1,7 @@
-"""Published weights of BERT, RoBERTa (XLM-R, CamemBERT), DistilBERT and MPNet; sentence encoders among them."""
+"""Published weights of BERT, RoBERTa (XLM-R, CamemBERT), DistilBERT, MPNet, ALBERT and ELECTRA.
+
+Sentence encoders are among them.
+"""
 
 from collections.abc import Sequence
 
@@ -21,12 +24,13 @@ from jann.pretrained.tables import Table
 
 MODEL = BERT
 IGNORED = (  # a constant; copies of the tokens' table and of a bias
-    r"position_ids$|^cls\.predictions\.(decoder\.|bias$)|^lm_head\.(decoder\.|bias$)|^vocab_projector\.weight$"
+    r"position_ids$|^(cls\.)?predictions\.(decoder\.|bias$)|^lm_head\.(decoder\.|bias$)|"
+    r"^(vocab_projector|generator_lm_head)\.weight$"
 )
 
 NAMES = {
     "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert",
-    "distilbert": "DistilBert", "mpnet": "MPNet",
+    "distilbert": "DistilBert", "mpnet": "MPNet", "albert": "Albert", "electra": "Electra",
 }  # fmt: skip
 ALSO_ROBERTA = ("xlm-roberta", "camembert")
 HEADS = {
@@ -36,16 +40,23 @@ HEADS = {
     "ForTokenClassification": "tokens",
     "ForQuestionAnswering": "span",
 }
-HEADS_OF_BERT = {
-    "ForPreTraining": "words",  # of its two heads the second, of which sentence follows which, is not used
-    "ForNextSentencePrediction": "sentence",  # written as ForSequenceClassification, and so is the next
-    "ForMultipleChoice": "sentence",  # choices are a leading axis of the tokens: logits[..., choices, 1]
+CHOICE = {"ForMultipleChoice": "sentence"}  # choices are a leading axis of the tokens: logits[..., choices, 1]
+FIRST = {"ForPreTraining": "words"}  # of two heads the second, of which sentence follows which, is not used
+MORE_HEADS = {  # written as ForMaskedLM and ForSequenceClassification, but that of ELECTRA
+    "bert": {**FIRST, "ForNextSentencePrediction": "sentence", **CHOICE},
+    "albert": {**FIRST, **CHOICE},
+    "electra": {"ForPreTraining": "replaced"},
 }
 LABELS = {"ForNextSentencePrediction": 2, "ForMultipleChoice": 1}  # whatever the configuration says
 DISTILBERT_NAMES = {
     "dim": "hidden_size", "n_layers": "num_hidden_layers", "n_heads": "num_attention_heads",
     "hidden_dim": "intermediate_size", "activation": "hidden_act",
 }  # fmt: skip
+ALBERT = {  # what is not said
+    "vocab_size": 30_000, "embedding_size": 128, "hidden_size": 4096, "num_attention_heads": 64,
+    "intermediate_size": 16_384, "hidden_act": "gelu_new", "num_hidden_groups": 1,
+}  # fmt: skip
+ELECTRA = {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}
 MPNET_FIRST = 2  # row of the table of positions
 DISTILLED = 1e-12  # the epsilon of every norm of a DistilBERT
 
@@ -54,15 +65,21 @@ def from_config(config: dict, names: Sequence[str] = ()) -> BERT:
     """names: of the tensors, where they are known, for a bare encoder may lack its pooler"""
     kind = config["model_type"]
     refuse(config, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
-    heads = {**HEADS, **HEADS_OF_BERT} if kind == "bert" else HEADS
+    heads = HEADS | MORE_HEADS.get(kind, {})
     name = architecture(config, *(NAMES[kind] + ending for ending in heads)).removeprefix(NAMES[kind])
-    head, distilled, roberta = heads[name], kind == "distilbert", kind not in ("bert", "distilbert")
+    head, distilled, electra = heads[name], kind == "distilbert", kind == "electra"
+    roberta = kind in ("roberta", "mpnet", *ALSO_ROBERTA)
     config = spelt_as_bert(config) if distilled else config
+    if kind == "albert":
+        refuse(config, inner_group_num=1)
+        config = ALBERT | config
+    config = ELECTRA | config if electra else config
     if kind == "mpnet":
         config = {"vocab_size": 30_527, "relative_attention_num_buckets": 32, **config}
         config |= {"pad_token_id": MPNET_FIRST - 1, "type_vocab_size": 0}  # whatever it says
     units = activation(config.get("hidden_act", "gelu"))
     first = config.get("pad_token_id", 1) + 1 if roberta else 0
+    pooler_activation = {"distilbert": jax.nn.relu, "electra": exact_gelu}.get(kind) if head == "sentence" else None
     return BERT(
         vocab=config.get("vocab_size", 50_265 if kind == "roberta" else 30_522),
         positions=config.get("max_position_embeddings", 512) - first,
@@ -75,10 +92,12 @@ def from_config(config: dict, names: Sequence[str] = ()) -> BERT:
         hidden=config.get("intermediate_size", 3072),
         head=head,
         labels=LABELS.get(name, labels_of(config)),
-        pooler=head == "features" and not distilled and not lack(names, "pooler.dense"),
+        pooler=head == "features" and not (distilled or electra or lack(names, "pooler.")),
+        table=config["embedding_size"] if kind in ("albert", "electra") else None,
+        groups=config["num_hidden_groups"] if kind == "albert" else 0,
         activation=units,
-        pooler_activation=jax.nn.relu if distilled and head == "sentence" else jnp.tanh,
-        words_activation=exact_gelu if roberta and head == "words" and units is not exact_gelu else None,
+        pooler_activation=pooler_activation or jnp.tanh,
+        words_activation=exact_gelu if (roberta or electra) and head == "words" and units is not exact_gelu else None,
         epsilon=config.get("layer_norm_eps", 1e-12),
         tied=config.get("tie_word_embeddings", True),
     )
@@ -92,7 +111,8 @@ def spelt_as_bert(config: dict) -> dict:
 
 def to_config(model: BERT) -> dict:
     kind = _kind(model)
-    ending = next(ending for ending, head in HEADS.items() if head == model.head)
+    endings = HEADS | {"ForPreTraining": "replaced"}
+    ending = next(ending for ending, head in endings.items() if head == model.head)
     config = {
         "architectures": [NAMES[kind] + ending],
         "model_type": kind,
@@ -110,6 +130,10 @@ def to_config(model: BERT) -> dict:
     }
     if kind == "mpnet":
         config["relative_attention_num_buckets"] = model.relative_buckets
+    if kind in ("albert", "electra"):
+        config["embedding_size"] = model.table or model.embed
+    if kind == "albert":
+        config |= {"num_hidden_groups": model.groups, "inner_group_num": 1}
     if kind == "distilbert":
         own = {bert: own for own, bert in DISTILBERT_NAMES.items()}
         fixed = ("type_vocab_size", "layer_norm_eps")
@@ -130,12 +154,20 @@ def _kind(model: BERT) -> str:
     """The family whose options the model uses."""
     words = (model.words_activation or model.activation) if model.head == "words" else None
     pooled = model.pooler_activation if model.head == "sentence" or model.pooler else None
-    if model.first_position and pooled in (None, jnp.tanh) and words in (None, exact_gelu):
+    plain = model.segments and not (model.first_position or model.relative_buckets)
+    if model.groups:
+        if plain and model.table and pooled in (None, jnp.tanh) and words in (None, model.activation):
+            if model.head != "replaced":
+                return "albert"
+    elif model.table or model.head == "replaced" or pooled is exact_gelu:
+        if plain and not model.pooler and pooled in (None, exact_gelu) and words in (None, exact_gelu):
+            return "electra"
+    elif model.first_position and pooled in (None, jnp.tanh) and words in (None, exact_gelu):
         if model.segments and not model.relative_buckets:
             return "roberta"
         if model.relative_buckets and not model.segments and model.first_position == MPNET_FIRST:
             return "mpnet"
-    if words in (None, model.activation) and not (model.first_position or model.relative_buckets):
+    elif words in (None, model.activation) and not model.relative_buckets:
         if model.segments and pooled in (None, jnp.tanh):
             return "bert"
         distilled = not (model.segments or model.pooler) and model.epsilon == DISTILLED
@@ -148,9 +180,10 @@ def copies(model: BERT) -> dict[str, str]:
     """Their names of what is one with a parameter of ours -> its path."""
     if not model.tied or model.head != "words":
         return {}
-    if _kind(model) == "distilbert":
-        return {"vocab_projector.weight": "tokens/table"}
-    decoder = "lm_head.decoder" if model.first_position else "cls.predictions.decoder"
+    kind = _kind(model)
+    if kind in ("distilbert", "electra"):
+        return {f"{'vocab_projector' if kind == 'distilbert' else 'generator_lm_head'}.weight": "tokens/table"}
+    decoder = {"bert": "cls.predictions", "albert": "predictions"}.get(kind, "lm_head") + ".decoder"
     return {f"{decoder}.weight": "tokens/table", f"{decoder}.bias": "head/bias"}
 
 
@@ -160,13 +193,22 @@ def table(model: BERT, names: Sequence[str]) -> Table:
     bare = not any(name.startswith(f"{kind}.") for name in names) if names else model.head == "features"
     prefix = "" if bare else f"{kind}."
     embeddings = (("word", "tokens"), ("position", "positions"), ("token_type", "segments"))
-    blocks = "transformer" if kind == "distilbert" else "encoder"
-    block = {"distilbert": DISTILBERT_BLOCK, "mpnet": MPNET_BLOCK}.get(kind, BLOCK)
-    heads = {"bert": heads_of_bert, "distilbert": heads_of_distilbert}.get(kind, heads_of_roberta)
+    blocks = {
+        "distilbert": "transformer.layer.*",
+        "albert": "encoder.albert_layer_groups.*.albert_layers.0",
+    }.get(kind, "encoder.layer.*")
+    block = {"distilbert": DISTILBERT_BLOCK, "mpnet": MPNET_BLOCK, "albert": ALBERT_BLOCK}.get(kind, BLOCK)
+    heads = {
+        "bert": heads_of_bert,
+        "distilbert": heads_of_distilbert,
+        "albert": heads_of_albert,
+        "electra": heads_of_electra,
+    }.get(kind, heads_of_roberta)
     return (
         *((f"{prefix}embeddings.{name}_embeddings.weight", f"{ours}/table", None) for name, ours in embeddings),
         *norm(f"{prefix}embeddings.LayerNorm", "norm"),
-        *((f"{prefix}{blocks}.layer.*.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
+        *dense(prefix + ("encoder.embedding_hidden_mapping_in" if kind == "albert" else "embeddings_project"), "widen"),
+        *((f"{prefix}{blocks}.{theirs}", f"blocks/*/{ours}", axes) for theirs, ours, axes in block),
         (f"{prefix}encoder.relative_attention_bias.weight", "relative/table", None),
         *heads(model, names, prefix),
     )
@@ -200,6 +242,27 @@ def heads_of_distilbert(model: BERT, names: Sequence[str], prefix: str) -> Table
         return (*dense("vocab_transform", "head/dense"), *norm("vocab_layer_norm", "head/norm"), *own)
     head = "qa_outputs" if model.head == "span" else "classifier"
     return (*dense("pre_classifier", "pooler"), *dense(head, "head"))
+
+
+def heads_of_albert(model: BERT, names: Sequence[str], prefix: str) -> Table:
+    if model.head == "words":
+        own = (("predictions.bias", "head/bias", None),) if model.tied else dense("predictions.decoder", "head")
+        return (*dense("predictions.dense", "head/dense"), *norm("predictions.LayerNorm", "head/norm"), *own)
+    head = "qa_outputs" if model.head == "span" else "classifier"
+    return (*dense(f"{prefix}pooler", "pooler"), *dense(head, "head"))
+
+
+def heads_of_electra(model: BERT, names: Sequence[str], prefix: str) -> Table:
+    if model.head == "words":
+        made, bias = "generator_predictions", (("generator_lm_head.bias", "head/bias", None),)
+        own = bias if model.tied else dense("generator_lm_head", "head")
+        return (*dense(f"{made}.dense", "head/dense"), *norm(f"{made}.LayerNorm", "head/norm"), *own)
+    if model.head == "replaced":
+        found = "discriminator_predictions"
+        return (*dense(f"{found}.dense", "head/dense"), *dense(f"{found}.dense_prediction", "head"))
+    if model.head == "sentence":
+        return (*dense("classifier.dense", "pooler"), *dense("classifier.out_proj", "head"))
+    return dense("qa_outputs" if model.head == "span" else "classifier", "head")
 
 
 def norm(theirs: str, ours: str) -> Table:
@@ -244,4 +307,12 @@ DISTILBERT_BLOCK = (
     *dense("ffn.lin1", "mlp_in"),
     *dense("ffn.lin2", "mlp_out"),
     *norm("output_layer_norm", "mlp_norm"),
+)
+ALBERT_BLOCK = (
+    *(row for name in ("query", "key", "value") for row in heads_apart(f"attention.{name}", name)),
+    *heads_together("attention.dense", "attention_out"),
+    *norm("attention.LayerNorm", "attention_norm"),
+    *dense("ffn", "mlp_in"),
+    *dense("ffn_output", "mlp_out"),
+    *norm("full_layer_layer_norm", "mlp_norm"),
 )

@@ -29,6 +29,7 @@ FILES_OF_USE = (
 )  # fmt: skip
 TEMPLATES = "additional_chat_templates"  # a folder of them
 FAMILIES = {
+    "albert": "bert",
     "bart": "transformer",
     "bert": "bert",
     "camembert": "bert",
@@ -36,6 +37,7 @@ FAMILIES = {
     "convnext": "convnext",
     "dinov2": "vit",
     "distilbert": "bert",
+    "electra": "bert",
     "gemma": "gemma",
     "gemma2": "gemma",
     "gemma3_text": "gemma",

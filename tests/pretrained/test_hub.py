@@ -89,6 +89,16 @@ MODELS = {
     "roberta_features": BERT(11, 6, 2, 8, 1, 2, 12, head="features", first_position=2, pooler=True),
     "distilbert": BERT(11, 6, 0, 8, 1, 2, 12, head="words", activation=jax.nn.relu),
     "distilbert_sentence": BERT(11, 6, 0, 8, 1, 2, 12, head="sentence", pooler_activation=jax.nn.relu, labels=3),
+    "albert": BERT(11, 6, 2, 8, 3, 2, 12, head="words", table=6, groups=1, activation=jax.nn.gelu),
+    "albert_untied": BERT(11, 6, 2, 8, 3, 2, 12, head="words", table=8, groups=2, activation=jax.nn.relu, tied=False),
+    "albert_features": BERT(11, 6, 2, 8, 2, 2, 12, head="features", table=6, groups=2, pooler=True),
+    "albert_sentence": BERT(11, 6, 2, 8, 2, 2, 12, head="sentence", table=6, groups=1, labels=3),
+    "electra": BERT(11, 6, 2, 8, 2, 2, 12, head="replaced", table=6, activation=jax.nn.relu),
+    "electra_words": BERT(11, 6, 1, 8, 2, 2, 12, head="words", table=8, activation=jax.nn.relu,
+                          words_activation=exact_gelu),
+    "electra_untied": BERT(11, 6, 1, 8, 2, 2, 12, head="words", table=6, tied=False),
+    "electra_sentence": BERT(11, 6, 2, 8, 1, 2, 12, head="sentence", table=6, pooler_activation=exact_gelu, labels=3),
+    "electra_features": BERT(11, 6, 2, 8, 1, 2, 12, head="features", table=6),
     "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_encoder": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, decoder_layers=0),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
@@ -401,6 +411,8 @@ def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
     for odd in (
         dataclasses.replace(one, first_position=2), dataclasses.replace(one, epsilon=1e-5),
         dataclasses.replace(plain, words_activation=jnp.tanh), dataclasses.replace(plain, relative_buckets=8),
+        dataclasses.replace(plain, groups=1), dataclasses.replace(plain, groups=1, table=4, head="replaced"),
+        dataclasses.replace(plain, head="features", table=4, pooler=True), dataclasses.replace(one, table=4),
     ):  # fmt: skip
         with pytest.raises(PretrainedError, match="no published family has the options"):
             save_pretrained(tmp_path, odd, drawn(odd))
