@@ -9,6 +9,7 @@ from jann.models.clip import CLIP, pair_loss
 from jann.models.combinators import Chain, Parallel, Residual, chain, parallel, residual
 from jann.models.convnext import ConvNeXt
 from jann.models.dcgan import Discriminator, Generator
+from jann.models.deberta import DeBERTa
 from jann.models.dit import DiT
 from jann.models.dlinear import DLinear
 from jann.models.from_flax import from_flax
@@ -54,6 +55,7 @@ __all__ = [
     "ConvAutoencoder",
     "ConvNeXt",
     "DLinear",
+    "DeBERTa",
     "DiT",
     "Discriminator",
     "Dropout",

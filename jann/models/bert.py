@@ -85,7 +85,7 @@ class BERT(Model):
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         if self.groups > self.layers:
             raise ValueError(f"groups={self.groups} are more than layers={self.layers}")
-        table = self.table or self.embed
+        table, places = self.table or self.embed, self.first_position + self.positions
         table_norm = layer_norm_spec(table)
         embed, hidden, norm = {"embed": self.embed}, {"hidden": self.hidden}, layer_norm_spec(self.embed)
         heads = {"heads": self.heads, "head": self.embed // self.heads}
@@ -100,7 +100,7 @@ class BERT(Model):
         }
         spec = {
             "tokens": embedding_spec(self.vocab, table),
-            "positions": embedding_spec(self.first_position + self.positions, table),
+            **({"positions": embedding_spec(places, table)} if places else {}),
             **({"segments": embedding_spec(self.segments, table)} if self.segments else {}),
             "norm": table_norm,
             **({"widen": dense({"table": table}, embed)} if self.widens else {}),
@@ -196,13 +196,19 @@ class BERT(Model):
 
     def block(self, x, p, key, mask, bias):
         """x[..., time, embed] -> norm(y + MLP(y)) of y = norm(x + attention)"""
-        query, keys, values = (linear(p[name], x) for name in ("query", "key", "value"))
-        y = dot_product_attention(query, keys, values, mask, bias=bias, rate=self.dropout, key=fold(key, "attention"))
+        y = self.attention(x, p, key, mask, bias)
         y = dropout(linear(p["attention_out"], y, axes=2), self.dropout, fold(key, "attended"))
         x = layer_norm(p["attention_norm"], x + y, self.epsilon)
         y = linear(p["mlp_out"], tap("hidden", self.activation(linear(p["mlp_in"], x))))
         x = layer_norm(p["mlp_norm"], x + dropout(y, self.dropout, fold(key, "mlp")), self.epsilon)
         return tap("block", x), None
+
+    def attention(self, x, p, key, mask, bias):
+        """x[..., time, embed] -> [..., time, heads, head]"""
+        query, keys, values = (linear(p[name], x) for name in ("query", "key", "value"))
+        return dot_product_attention(
+            query, keys, values, mask, bias=bias, rate=self.dropout, key=fold(key, "attention")
+        )
 
     def pooled(self, params, x):
         """features[..., time, embed] -> a layer on the first token and its activation, [..., embed]"""

@@ -35,6 +35,7 @@ FAMILIES = {
     "camembert": "bert",
     "clip": "clip",
     "convnext": "convnext",
+    "deberta-v2": "deberta",
     "dinov2": "vit",
     "distilbert": "bert",
     "electra": "bert",
@@ -181,7 +182,8 @@ def family_of(config: dict) -> Any:
 
 def family_for(model: Model) -> Any:
     """The module that knows the model's architecture."""
-    family = next((found for name in set(FAMILIES.values()) if isinstance(model, (found := _module(name)).MODEL)), None)
+    families = {module.MODEL: module for module in map(_module, FAMILIES.values())}
+    family = next((families[cls] for cls in type(model).__mro__ if cls in families), None)
     if family is None:
         raise PretrainedError(f"{type(model).__name__} belongs to no published family: jann.save(folder, ...) keeps it")
     return family

@@ -11,7 +11,20 @@ import pytest
 import jann
 from jann.analysis import check_gradients
 from jann.generation import generate
-from jann.models import BERT, GPT2, OPT, T5, Gemma, GPTNeoX, Llama, Mamba, TextCNN, Transformer, sentence_embedding
+from jann.models import (
+    BERT,
+    GPT2,
+    OPT,
+    T5,
+    DeBERTa,
+    Gemma,
+    GPTNeoX,
+    Llama,
+    Mamba,
+    TextCNN,
+    Transformer,
+    sentence_embedding,
+)
 
 MODELS = {
     "gpt2": (GPT2(vocab=7, positions=9, embed=8, layers=2, heads=2, hidden=10, epsilon=1e-3, dropout=0.5), 1),
@@ -34,6 +47,8 @@ MODELS = {
     "bert_relative": (BERT(7, 9, 0, 8, 2, 2, 10, first_position=2, relative_buckets=6, epsilon=1e-3), 1),
     "bert_shared": (BERT(7, 9, 2, 8, 5, 2, 10, table=6, groups=2, epsilon=1e-3, dropout=0.5), 1),
     "bert_replaced": (BERT(7, 9, 2, 8, 2, 2, 10, head="replaced", table=6, epsilon=1e-3), 1),
+    "deberta": (DeBERTa(7, 0, 2, 8, 2, 2, 10, buckets=4, furthest=9, table=6, dropout=0.5, epsilon=1e-3), 1),
+    "deberta_own": (DeBERTa(7, 9, 0, 8, 2, 2, 10, buckets=0, furthest=3, shared=False, epsilon=1e-3), 1),
     "bert_sentence": (BERT(7, 9, 2, 8, 2, 2, 10, head="sentence", labels=3, epsilon=1e-3), 1),
     "mamba": (Mamba(7, 6, 2, state=2, window=3, rank=2, epsilon=1e-3, dropout=0.5), 1),
     "mamba_untied": (Mamba(7, 6, 1, inner=5, state=2, bias=True, conv_bias=False, tied=False, epsilon=1e-3), 1),

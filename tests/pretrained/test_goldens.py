@@ -16,8 +16,8 @@ DECODERS = (
     "mixtral", "opt", "qwen2", "qwen3",
 )  # fmt: skip
 BERTS = (
-    "albert-mlm", "bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls", "distilbert-mlm", "distilbert-seqcls",
-    "electra-disc", "mpnet", "roberta-mlm", "roberta-seqcls", "xlm-roberta-tokcls",
+    "albert-mlm", "bert-base-model", "bert-mlm", "bert-qa", "bert-seqcls", "deberta-v2-seqcls", "distilbert-mlm",
+    "distilbert-seqcls", "electra-disc", "mpnet", "roberta-mlm", "roberta-seqcls", "xlm-roberta-tokcls",
 )  # fmt: skip
 T5S = ("t5-v1.0", "t5-v1.1")
 SEQ2SEQ = (*T5S, "bart", "marian")

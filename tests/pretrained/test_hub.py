@@ -23,6 +23,7 @@ from jann.models import (
     OPT,
     T5,
     ConvNeXt,
+    DeBERTa,
     Gemma,
     GPTNeoX,
     Llama,
@@ -99,6 +100,11 @@ MODELS = {
     "electra_untied": BERT(11, 6, 1, 8, 2, 2, 12, head="words", table=6, tied=False),
     "electra_sentence": BERT(11, 6, 2, 8, 1, 2, 12, head="sentence", table=6, pooler_activation=exact_gelu, labels=3),
     "electra_features": BERT(11, 6, 2, 8, 1, 2, 12, head="features", table=6),
+    "deberta": DeBERTa(11, 0, 0, 8, 2, 2, 12, head="sentence", labels=3, buckets=4, furthest=9),
+    "deberta_features": DeBERTa(11, 6, 2, 8, 1, 2, 12, head="features", table=6, buckets=0, furthest=3, shared=False,
+                                relative_norm=False),
+    "deberta_words": DeBERTa(11, 0, 0, 8, 2, 2, 12, head="words", furthest=200, position_to_content=False),
+    "deberta_untied": DeBERTa(11, 0, 1, 8, 1, 2, 12, head="words", table=6, tied=False, content_to_position=False),
     "t5": T5(11, 8, 2, 2, 3, hidden=12, activation=exact_gelu, gated=True, tied=False, decoder_layers=1),
     "t5_encoder": T5(vocab=11, embed=8, layers=2, heads=2, head=3, hidden=12, decoder_layers=0),
     "t5_scaled": T5(vocab=11, embed=8, layers=1, heads=2, head=3, hidden=12, scaled=False),
@@ -458,7 +464,7 @@ def test_an_unknown_architecture_or_option_is_named(folder):
     with pytest.raises(PretrainedError, match="activation 'swoosh'"):
         from_pretrained(folder)
     edit(folder, model_type="mamba9")
-    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: bart, bert,"):
+    with pytest.raises(PretrainedError, match="model_type 'mamba9' is not one that jann knows: albert, bart, bert,"):
         from_pretrained(folder)
     edit(folder, model_type="llama", hidden_act="silu", architectures=["LlamaForTokenClassification"])
     with pytest.raises(PretrainedError, match="'LlamaForTokenClassification' is not one that jann knows: LlamaFor"):
