@@ -419,12 +419,30 @@ def test_what_no_kind_of_bert_has_is_not_written(tmp_path, drawn):
         dataclasses.replace(plain, words_activation=jnp.tanh), dataclasses.replace(plain, relative_buckets=8),
         dataclasses.replace(plain, groups=1), dataclasses.replace(plain, groups=1, table=4, head="replaced"),
         dataclasses.replace(plain, head="features", table=4, pooler=True), dataclasses.replace(one, table=4),
+        DeBERTa(11, embed=8, layers=1, heads=2, hidden=12, head="replaced"),
     ):  # fmt: skip
         with pytest.raises(PretrainedError, match="no published family has the options"):
             save_pretrained(tmp_path, odd, drawn(odd))
     distilled = MODELS["distilbert"]
     with pytest.raises(ValueError, match="segments=0: this model does not tell kinds of sentences apart"):
         distilled(drawn(distilled), jnp.zeros((1, 3), int), segments=jnp.zeros((1, 3), int))
+
+
+def test_options_that_albert_and_deberta_lack_are_named():
+    with pytest.raises(PretrainedError, match="albert with inner_group_num=2 is not supported, only inner_group_num=1"):
+        hub.family_of(albert := {"model_type": "albert", "inner_group_num": 2}).from_config(albert)
+    deberta = {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": "p2c|c2p"}
+    read = hub.family_of(deberta).from_config
+    assert read(deberta | {"position_buckets": 256}).span == 256 and read(deberta).span == 512
+    for odd, message in (
+        ({"conv_kernel_size": 3}, "conv_kernel_size=3 is not supported, only conv_kernel_size=0"),
+        ({"relative_attention": None}, "relative_attention=False is not supported"),
+        ({"pos_att_type": ["c2p", "p2p"]}, r"pos_att_type=\['p2p'\]: jann knows c2p, p2c"),
+        ({"pos_att_type": []}, r"pos_att_type=.*: jann knows c2p, p2c"),
+        ({"pooler_hidden_size": 7}, "pooler_hidden_size=7 is not supported"),
+    ):
+        with pytest.raises(PretrainedError, match=message):
+            read(deberta | odd)
 
 
 def test_what_a_folder_says_of_its_use_comes_along(tmp_path, drawn):
