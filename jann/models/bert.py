@@ -85,7 +85,7 @@ class BERT(Model):
             raise ValueError(f"heads={self.heads} must divide embed={self.embed}")
         if self.groups > self.layers:
             raise ValueError(f"groups={self.groups} are more than layers={self.layers}")
-        table, places = self.table or self.embed, self.first_position + self.positions
+        table, positions = self.table or self.embed, self.first_position + self.positions
         table_norm = layer_norm_spec(table)
         embed, hidden, norm = {"embed": self.embed}, {"hidden": self.hidden}, layer_norm_spec(self.embed)
         heads = {"heads": self.heads, "head": self.embed // self.heads}
@@ -100,7 +100,7 @@ class BERT(Model):
         }
         spec = {
             "tokens": embedding_spec(self.vocab, table),
-            **({"positions": embedding_spec(places, table)} if places else {}),
+            **({"positions": embedding_spec(positions, table)} if positions else {}),
             **({"segments": embedding_spec(self.segments, table)} if self.segments else {}),
             "norm": table_norm,
             **({"widen": dense({"table": table}, embed)} if self.widens else {}),
@@ -150,23 +150,31 @@ class BERT(Model):
     def features(self, params, tokens, lengths=None, segments=None, key=None):
         """tokens[..., time] -> [..., time, embed]"""
         time = tokens.shape[-1]
-        if time > self.positions:
-            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
-        if lengths is not None:
-            fitting("lengths", lengths, tokens.shape[:-1], "one for each row")
-        if segments is not None:
-            fitting("segments", segments, tokens.shape, "one for each token")
-        places = jnp.broadcast_to(self.first_position + jnp.arange(time), tokens.shape)
-        x = embedding(params["tokens"], tokens) + embedding(params["positions"], places)
-        if self.segments:
-            x = x + embedding(params["segments"], jnp.zeros_like(tokens) if segments is None else segments)
-        elif segments is not None:
-            raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
+        x = self.rows(params, tokens, lengths, segments)
         x = layer_norm(params["norm"], x, self.epsilon)
         x = dropout(x, self.dropout, fold(key, "embedded"))
         x = tap("embedded", linear(params["widen"], x) if self.widens else x)
         block = partial(self.block, mask=source_mask(time, lengths), bias=self.relative(params, time))
         return self.through(block, x, params["blocks"], depth_keys(fold(key, "blocks"), self.layers))
+
+    def rows(self, params, tokens, lengths, segments):
+        """What the tables say of tokens[..., time], summed: [..., time, table]"""
+        time, positions = tokens.shape[-1], "positions" in params
+        if positions and time > self.positions:
+            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
+        if lengths is not None:
+            fitting("lengths", lengths, tokens.shape[:-1], "one for each row")
+        if segments is not None:
+            fitting("segments", segments, tokens.shape, "one for each token")
+        x = embedding(params["tokens"], tokens)
+        if positions:
+            places = jnp.broadcast_to(self.first_position + jnp.arange(time), tokens.shape)
+            x = x + embedding(params["positions"], places)
+        if self.segments:
+            x = x + embedding(params["segments"], jnp.zeros_like(tokens) if segments is None else segments)
+        elif segments is not None:
+            raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
+        return x
 
     @property
     def widens(self) -> bool:

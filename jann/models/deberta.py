@@ -17,10 +17,8 @@ from jann.drawing import fold
 from jann.layers import (
     dot_product_attention,
     dropout,
-    embedding,
     embedding_spec,
     exact_gelu,
-    fitting,
     layer_norm,
     layer_norm_spec,
     linear,
@@ -87,19 +85,7 @@ class DeBERTa(BERT):
     def features(self, params, tokens, lengths=None, segments=None, key=None):
         """tokens[..., time] -> [..., time, embed]"""
         time = tokens.shape[-1]
-        if self.positions and time > self.positions:
-            raise ValueError(f"{time} tokens are more than the model's {self.positions} positions: cut them")
-        if lengths is not None:
-            fitting("lengths", lengths, tokens.shape[:-1], "one for each row")
-        if segments is not None:
-            fitting("segments", segments, tokens.shape, "one for each token")
-        x = embedding(params["tokens"], tokens)
-        if self.positions:
-            x = x + embedding(params["positions"], jnp.broadcast_to(jnp.arange(time), tokens.shape))
-        if self.segments:
-            x = x + embedding(params["segments"], jnp.zeros_like(tokens) if segments is None else segments)
-        elif segments is not None:
-            raise ValueError("segments=0: this model does not tell kinds of sentences apart, leave them out")
+        x = self.rows(params, tokens, lengths, segments)
         x = linear(params["widen"], x) if self.widens else x
         x = tap("embedded", dropout(layer_norm(params["norm"], x, self.epsilon), self.dropout, fold(key, "embedded")))
         distances = params["distances"]["table"].astype(x.dtype)
