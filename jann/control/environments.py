@@ -7,8 +7,9 @@ An environment is a frozen dataclass with
     continuous                 whether they are numbers
     limit                      after so many steps an episode is cut off (it is truncated, not terminated)
     reset(key)                 -> the state of a new episode
-    observe(state)             -> [observations]
-    step(state, action, key)   -> (state, reward, terminated); the key is for chance, of which there is none here
+    observe(state)             -> [observations], or what else the model takes for one
+    step(state, action, key)   -> (state, reward, terminated) of one episode, the state as `reset` gives it; the key is
+                               for chance, of which there is none here
     joints(state)              -> [points, 2], where the body's parts meet, in metres: only for `jann.plots.motion`
 
 Any object with these will do where jann.control takes one. Those here move as Gymnasium's do, step for step.

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jann.drawing import fold
+from jann.control.checks import arrays, refuse_no_environment
+from jann.drawing import checked_key, fold
 
 
 class Episode(NamedTuple):
@@ -36,19 +37,25 @@ class Transition(NamedTuple):
 
 
 def start_episodes(environment: Any, key: jax.Array, lanes: int) -> Episode:
-    """So many episodes side by side, at their beginning: each leaf [lanes, ...]"""
+    """So many episodes side by side, at their beginning: each leaf [lanes, ...]
+
+    Raises TypeError or ValueError for what is no environment, or one whose parts do not fit each other.
+    """
     if lanes < 1:
         raise ValueError(f"lanes={lanes}: at least one episode runs at a time")
-    return jax.vmap(partial(_begun, environment))(jax.random.split(key, lanes))
+    refuse_no_environment(environment)
+    return jax.vmap(partial(_begun, environment))(jax.random.split(checked_key(key), lanes))
 
 
 def _begun(environment: Any, key: jax.Array) -> Episode:
-    return Episode(environment.reset(key), jnp.zeros((), jnp.int32), jnp.zeros(()))
+    return Episode(arrays(environment.reset(key)), jnp.zeros((), jnp.int32), jnp.zeros(()))
 
 
 def advance(environment: Any, episode: Episode, action: jax.Array, key: jax.Array) -> tuple[Episode, Transition]:
     """One step of one episode; where that ends it, the next begins with `key`."""
     state, reward, terminated = environment.step(episode.state, action, fold(key, "step"))
+    state, terminated = arrays(state), jnp.asarray(terminated, bool)
+    reward = jnp.asarray(reward, episode.total.dtype)
     time, total = episode.time + 1, episode.total + reward
     ended = terminated | (time >= environment.limit)
     seen = Transition(

@@ -1,6 +1,6 @@
 """What a policy may be: a distribution over actions, made of what a network says."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,8 @@ class Gaussian(NamedTuple):
         return (0.5 * jnp.log(2 * jnp.pi * jnp.e) + self.log_deviation).sum(-1)
 
 
-def distribution(policy: dict[str, jax.Array]) -> Categorical | Gaussian:
-    """Of what `jann.models.ActorCritic` says."""
+def distribution(policy: Any) -> Any:
+    """Of what `jann.models.ActorCritic` says; what has the methods of `Gaussian` already, a model's own, as it is."""
+    if hasattr(policy, "log_probability"):
+        return policy
     return Categorical(**policy) if "logits" in policy else Gaussian(**policy)

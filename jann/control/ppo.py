@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jann.control.checks import at_least_one, refuse_no_policy
 from jann.control.episodes import finished, rollout, start_episodes
 from jann.control.policies import distribution
 from jann.core import Model
 from jann.drawing import fold
 from jann.training import TrainState, make_step, train
-from jann.training.state import Step
+from jann.training.state import Step, refuse_no_model, refuse_no_optimizer
 
 
 def advantages(
@@ -72,8 +73,14 @@ def actor(model: Model, params: Any, greedy: bool = False) -> Callable:
 def start_ppo(
     model: Model, environment: Any, optimizer: optax.GradientTransformation, key: jax.Array, lanes: int = 8
 ) -> TrainState:
-    """A fresh run of `ppo_step`: parameters drawn, and in `extra` the "episodes", as many as there are lanes."""
+    """A fresh run of `ppo_step`: parameters drawn, and in `extra` the "episodes", as many as there are lanes.
+
+    Raises TypeError or ValueError where the model's policy is not of the environment's actions.
+    """
+    refuse_no_model(model)
+    refuse_no_optimizer(optimizer)
     episodes = start_episodes(environment, fold(key, "episodes"), lanes)
+    refuse_no_policy(model, environment, lanes, distribution)
     return TrainState.start(fold(key, "run"), model.init(key), optimizer, {"episodes": episodes})
 
 
@@ -108,6 +115,7 @@ def ppo_step(
     Metrics: "loss", "surrogate", "value_error", "entropy", "episodes" and "returns", see `finished`. Raises
     ValueError where minibatches do not divide what is seen.
     """
+    at_least_one(steps=steps, epochs=epochs, minibatches=minibatches)
 
     def loss(params, batch, key, extra=None):
         policy, values = model(params, batch["observation"])

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jann.control.checks import at_least_one, refuse_no_values
 from jann.control.episodes import Transition, finished, rollout, start_episodes
 from jann.core import Model
 from jann.drawing import fold
 from jann.training import TrainState, make_step
-from jann.training.state import Step
+from jann.training.state import Step, refuse_no_model, refuse_no_optimizer
 from jann.trees import Tree, copied
 
 
@@ -20,7 +21,7 @@ class Replay(NamedTuple):
     """The last so many rows that were added, whatever they are."""
 
     rows: Tree  # [capacity, ...]
-    added: jax.Array  # how many so far, also those that others have taken the place of
+    added: jax.Array  # how many so far; from twice the capacity on, a round less
 
     @classmethod
     def start(cls, row: Tree, capacity: int) -> "Replay":
@@ -37,7 +38,9 @@ class Replay(NamedTuple):
         def put(old, leaf):
             return jax.lax.dynamic_update_slice_in_dim(old, leaf.astype(old.dtype), self.added % capacity, 0)
 
-        return Replay(jax.tree.map(put, self.rows, rows), self.added + new)
+        added = self.added + new
+        added = jnp.where(added < 2 * capacity, added, added - capacity)  # a count of all would overflow in long runs
+        return Replay(jax.tree.map(put, self.rows, rows), added)
 
     def sample(self, key: jax.Array, n: int) -> Tree:
         """[n, ...], each drawn evenly from those that are held; there must be one."""
@@ -88,14 +91,19 @@ def start_q(
 
     lanes:     episodes at a time
     capacity:  transitions that are remembered
-    warm_up:   steps of random actions in each lane, remembered before learning starts
+    warm_up:   steps of random actions in each lane, one at least, remembered before learning starts
 
-    Raises ValueError where actions are numbers and not choices.
+    Raises ValueError where actions are numbers and not choices, or lanes do not divide the capacity; TypeError or
+    ValueError where the model does not give a value for each action.
     """
-    if environment.continuous:
-        raise ValueError(f"{type(environment).__name__} takes numbers for actions, and Q-learning chooses among a few")
-    params = model.init(key)
+    refuse_no_model(model)
+    refuse_no_optimizer(optimizer)
+    at_least_one(lanes=lanes, capacity=capacity)
+    if capacity % lanes:
+        raise ValueError(f"capacity={capacity}: lanes={lanes} do not divide it, and each remembers as much")
     episodes = start_episodes(environment, fold(key, "episodes"), lanes)
+    refuse_no_values(model, environment, lanes)
+    params = model.init(key)
     randomly = rollout(environment, explorer(model, params, 1.0), episodes, fold(key, "warm_up"), max(warm_up, 1))
     episodes, seen, _ = randomly
     replay = Replay.start(jax.tree.map(lambda leaf: leaf[0, 0], seen), capacity)
@@ -129,6 +137,7 @@ def q_step(
     Metrics: "loss", the mean squared error of the values; "value", their mean; "episodes" and "returns", see
     `finished`.
     """
+    at_least_one(steps=steps, batch_size=batch_size, renew=renew)
 
     def loss(params, batch, key, extra=None):
         seen, target = batch

@@ -131,6 +131,54 @@ def test_what_is_remembered_are_the_last_rows():
         replay.add({"x": jnp.arange(4)})
 
 
+def test_a_long_run_does_not_count_beyond_what_a_number_holds():
+    replay = control.Replay.start(jnp.zeros((), jnp.int32), 6)
+    for n in range(40):
+        replay = replay.add(3 * n + jnp.arange(3))
+        assert replay.added == min(3 * n + 3, 6 + 3 * n % 6 + 3 - 6 * (3 * n % 6 == 3))
+        np.testing.assert_array_equal(np.sort(replay.rows)[-3:], 3 * n + np.arange(3))
+
+
+def test_any_action_is_taken_as_often_as_epsilon_says():
+    model = jann.models.Linear(4, 4)
+    params = {"weight": jnp.eye(4), "bias": jnp.zeros(4)}
+    at = np.arange(8000) % 4
+    actions = control.explorer(model, params, 0.4)(jnp.eye(4)[at], jax.random.key(0))[0]
+    counts = np.bincount((np.asarray(actions) - at) % 4, minlength=4)
+    assert stats.chisquare(counts, 8000 * np.array([0.7, 0.1, 0.1, 0.1])).pvalue > 1e-3
+    np.testing.assert_array_equal(control.explorer(model, params)(jnp.eye(4), jax.random.key(0))[0], range(4))
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_updates_of_values_are_those_of_the_paper(double):
+    chain, model, discount = Chain(limit=3), jann.models.MLP(5, (6,), 2), 0.9
+    epsilon = optax.piecewise_constant_schedule(1.0, {2: 0.0})
+    options = {"steps": 2, "batch_size": 16, "renew": 2, "discount": discount, "double": double, "epsilon": epsilon}
+    step = jax.jit(lambda state: control.q_step(model, chain, optax.sgd(0.5), **options)(state, 0))
+    state = control.start_q(model, chain, optax.sgd(0.5), jax.random.key(0), lanes=3, capacity=24, warm_up=6)
+    for number in range(4):
+        after, metrics = step(state)
+        seen = after.extra["replay"].sample(jann.fold(jax.random.fold_in(state.key, state.step), "sample"), 16)
+        target, ours = (np.asarray(model(p, seen.next_observation)) for p in (state.extra["target"], state.params))
+        chosen = (ours if double else target).argmax(1)
+        wanted = seen.reward + discount * ~np.asarray(seen.terminated) * target[range(16), chosen]
+
+        def loss(params, seen=seen, wanted=wanted):
+            return ((model(params, seen.observation)[jnp.arange(16), seen.action] - wanted) ** 2).mean()
+
+        value, slopes = jax.value_and_grad(loss)(state.params)
+        np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+        jax.tree.map(
+            lambda new, old, slope: np.testing.assert_allclose(new, old - 0.5 * slope, rtol=1e-4, atol=1e-6),
+            after.params, state.params, slopes,
+        )  # fmt: skip
+        renewed = after.params if number % 2 else state.extra["target"]
+        jax.tree.map(np.testing.assert_array_equal, after.extra["target"], renewed)
+        state = after
+    remembered = state.extra["replay"].rows
+    assert (remembered.ended & ~remembered.terminated).any() and remembered.terminated.any()
+
+
 def test_targets_of_double_learning_are_valued_by_the_other_network():
     theirs, ours = jnp.asarray([[1.0, 5.0], [1.0, 5.0]]), jnp.asarray([[2.0, 0.0], [2.0, 0.0]])
     ended = jnp.asarray([False, True])
@@ -174,6 +222,61 @@ def test_a_policy_learns_the_shortest_way():
     np.testing.assert_allclose(model(state.params, jnp.eye(5))[1], right, atol=0.15)
     returns = control.episode_returns(chain, control.actor(model, state.params, greedy=True), jax.random.key(1), 20)
     assert (returns == 1).all()
+
+
+def test_one_update_of_a_policy_is_that_of_the_paper():
+    chain, model, discount, trace = Chain(limit=3), jann.models.ActorCritic(5, 2, (6,)), 0.9, 0.7
+    options = {"steps": 16, "epochs": 1, "minibatches": 1, "discount": discount, "trace": trace, "entropy": 0.1}
+    state = control.start_ppo(model, chain, optax.sgd(0.5), jax.random.key(0), lanes=3)
+    after, metrics = jax.jit(control.ppo_step(model, chain, optax.sgd(0.5), value=0.3, **options))(state, 0)
+    key = jann.fold(jax.random.fold_in(state.key, 0), "rollout")
+    _, seen, _ = control.rollout(chain, control.actor(model, state.params), state.extra["episodes"], key, 16)
+    assert (seen.ended & ~seen.terminated).any() and seen.terminated.any()
+
+    values, following = (model(state.params, x)[1] for x in (seen.observation, seen.next_observation))
+    better = np.zeros((17, 3))
+    for t in reversed(range(16)):  # what comes after a cut counts by its value, and what comes after an end not at all
+        delta = seen.reward[t] + discount * following[t] * ~seen.terminated[t] - values[t]
+        better[t] = delta + discount * trace * better[t + 1] * ~seen.ended[t]
+    better, targets = better[:16], better[:16] + np.asarray(values)
+    better = (better - better.mean()) / better.std()
+
+    def loss(params):
+        policy, values = model(params, seen.observation)
+        logs = jax.nn.log_softmax(policy["logits"])
+        chosen = (logs * jax.nn.one_hot(seen.action, 2)).sum(-1)
+        gain = (chosen * better).mean()  # whose gradient is that of the ratio, where that is still 1
+        return 0.3 * ((values - targets) ** 2).mean() / 2 - gain + 0.1 * (jnp.exp(logs) * logs).sum(-1).mean()
+
+    slopes = jax.grad(loss)(state.params)
+    jax.tree.map(
+        lambda new, old, slope: np.testing.assert_allclose(new, old - 0.5 * slope, rtol=1e-4, atol=1e-6),
+        after.params, state.params, slopes,
+    )  # fmt: skip
+    np.testing.assert_allclose(metrics["value_error"], ((values - targets) ** 2).mean() / 2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["surrogate"], 0, atol=1e-6)
+
+
+class Wide(jann.Model):
+    """A distribution of its own in the place of ActorCritic's: twice as wide, and three times the mean."""
+
+    inner: jann.models.ActorCritic
+
+    def spec(self):
+        return self.inner.spec()
+
+    def apply(self, params, x, state=None, key=None):
+        policy, values = self.inner(params, x)
+        return (control.Gaussian(3 * policy["mean"], policy["log_deviation"] + jnp.log(2)), values), state
+
+
+def test_a_model_may_bring_a_distribution_of_its_own():
+    model, pendulum = Wide(jann.models.ActorCritic(3, 1, (4,), continuous=True)), control.Pendulum(limit=20)
+    state = control.start_ppo(model, pendulum, optax.adam(0.01), jax.random.key(0), 4)
+    _, metrics = jax.jit(control.ppo_step(model, pendulum, optax.adam(0.01), steps=4, epochs=1, minibatches=1))(
+        state, 0
+    )
+    np.testing.assert_allclose(metrics["entropy"], stats.norm(0, 2).entropy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("continuous", [False, True])
